@@ -1,0 +1,2 @@
+//! What crosses between the kernel and userspace.
+#![no_std]

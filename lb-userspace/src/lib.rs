@@ -1,0 +1,1 @@
+//! The control plane, in the order a configuration change travels.
