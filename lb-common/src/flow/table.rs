@@ -1,0 +1,431 @@
+use super::layout::{ENTRIES, EXPIRES};
+use super::{FlowKey, Layout, WAYS, Words, is_past, meta};
+use crate::hash::Seed;
+use core::marker::PhantomData;
+
+/// The control word.
+pub mod control {
+    /// Low four bits: the TCP or SCTP state; 0 for UDP.
+    pub const STATE: u32 = 0xf;
+    /// A second packet was seen. A TCP flow is half-open until its state says otherwise; UDP has only this.
+    pub const CONFIRMED: u32 = 1 << 4;
+    pub const LIVE: u32 = 1 << 5;
+    /// Claimed and being filled.
+    pub const BUSY: u32 = 1 << 6;
+    /// The flow counts as active on its server.
+    pub const ACTIVE: u32 = 1 << 7;
+    pub(super) const WAY: u32 = 8;
+    pub(super) const GENERATION: u32 = 11;
+    pub(super) const GENERATION_MASK: u32 = 0x1f << GENERATION;
+    pub(super) const TAG: u32 = 0xffff_0000;
+
+    #[inline(always)]
+    pub const fn state(word: u32) -> u8 {
+        (word & STATE) as u8
+    }
+
+    #[inline(always)]
+    pub const fn is_half_open(word: u32) -> bool {
+        word & CONFIRMED == 0
+    }
+
+    /// The way's number, kept in the word. The verifier follows constants: were the way the loop's counter,
+    /// everything after a hit would be verified once per way.
+    #[inline(always)]
+    pub const fn way(word: u32) -> u32 {
+        word >> WAY & (super::WAYS - 1)
+    }
+
+    /// A released way: empty, with the generation that comes next.
+    #[inline(always)]
+    pub(super) const fn released(word: u32) -> u32 {
+        word.wrapping_add(1 << GENERATION) & GENERATION_MASK
+    }
+}
+
+use control::{ACTIVE, BUSY, CONFIRMED, LIVE, TAG};
+
+/// A table's buckets.
+pub trait Buckets<L: Layout> {
+    type Words: Words;
+
+    /// `index` below [`Buckets::count`]; `None` only where a caller broke that.
+    fn bucket(&self, index: u32) -> Option<Self::Words>;
+
+    fn count(&self) -> u32;
+}
+
+/// Where a key lives: two candidate buckets and the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    pub first: u32,
+    pub second: u32,
+    /// In the upper 16 bits, as in the control word.
+    pub tag: u32,
+}
+
+#[inline(always)]
+pub fn home<L: Layout>(seed: &Seed, key: &FlowKey, buckets: u32) -> Home {
+    let hash = seed.hash(L::parts(key), key.ports, key.protocol as u8);
+    let scale = |half: u32| ((half as u64 * buckets as u64) >> 32) as u32;
+    Home {
+        first: scale(hash as u32),
+        second: scale((hash >> 32) as u32),
+        tag: ((hash >> 32 ^ hash) as u32) << 16,
+    }
+}
+
+/// One live way, as it was when it was found.
+#[derive(Debug)]
+pub struct Entry<L, W> {
+    words: W,
+    /// The control word it was found with.
+    pub control: u32,
+    /// Server, protocol and flags, see [`meta`].
+    pub meta: u32,
+    layout: PhantomData<L>,
+}
+
+impl<L, W: Copy> Clone for Entry<L, W> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, W: Copy> Copy for Entry<L, W> {}
+
+impl<L: Layout, W: Words> Entry<L, W> {
+    /// The live flow in way `way` of a bucket, if there is one; for sweeps and listings.
+    pub fn at(words: W, way: u32) -> Option<(Self, FlowKey)> {
+        let control = words.load(way);
+        if control & LIVE == 0 {
+            return None;
+        }
+        let at = ENTRIES + way * L::ENTRY;
+        let client = L::address(|i| words.load(at + i));
+        let vip = L::address(|i| words.load(at + L::ADDRESS + i));
+        let ports = words.load(at + 2 * L::ADDRESS);
+        let meta = words.load(at + 2 * L::ADDRESS + 1);
+        if words.load(way) != control {
+            return None;
+        }
+        let key = FlowKey { client, vip, ports, protocol: meta::protocol(meta) as u32 };
+        Some((Self { words, control, meta, layout: PhantomData }, key))
+    }
+
+    #[inline(always)]
+    fn way(&self) -> u32 {
+        control::way(self.control)
+    }
+
+    /// When the flow is idle for good, in jiffies.
+    #[inline(always)]
+    pub fn expires(&self) -> u32 {
+        self.words.load(EXPIRES + self.way())
+    }
+
+    /// Sets the end of the idle time; writes only if it moved, so a busy flow's line stays clean within a tick.
+    #[inline(always)]
+    pub fn set_expires(&self, expires: u32) {
+        if self.expires() != expires {
+            self.words.store(EXPIRES + self.way(), expires);
+        }
+    }
+
+    /// Moves the flow to `state` and marks it confirmed and active as told. False if the way was
+    /// meanwhile changed by someone else, in which case nothing happened and nothing is to be accounted.
+    #[inline(always)]
+    pub fn transition(&mut self, state: u8, confirmed: bool, active: bool) -> bool {
+        let mut new = self.control & !(control::STATE | ACTIVE) | state as u32 & control::STATE;
+        if confirmed {
+            new |= CONFIRMED;
+        }
+        if active {
+            new |= ACTIVE;
+        }
+        let done = new == self.control || self.words.swap(self.way(), self.control, new);
+        if done {
+            self.control = new;
+        }
+        done
+    }
+
+    /// Takes the flow out. True for the one caller that did it, who then does the accounting.
+    #[inline(always)]
+    pub fn remove(&self) -> bool {
+        self.words.swap(self.way(), self.control, control::released(self.control))
+    }
+
+    #[inline(always)]
+    fn extra_at(&self, word: u32) -> u32 {
+        ENTRIES + self.way() * L::ENTRY + 2 * L::ADDRESS + 2 + word
+    }
+
+    /// Word `word` behind the fixed part; `word` below `L::EXTRA`.
+    #[inline(always)]
+    pub fn extra(&self, word: u32) -> u32 {
+        self.words.load(self.extra_at(word))
+    }
+
+    #[inline(always)]
+    pub fn set_extra(&self, word: u32, value: u32) {
+        self.words.store(self.extra_at(word), value);
+    }
+
+    #[inline(always)]
+    pub fn add_extra(&self, word: u32, delta: u32) {
+        self.words.add(self.extra_at(word), delta);
+    }
+
+    /// Adds flags to the entry's meta word. Not atomic with the control word; flags only ever accumulate.
+    #[inline(always)]
+    pub fn set_flags(&self, flags: u32) {
+        let at = ENTRIES + self.way() * L::ENTRY + 2 * L::ADDRESS + 1;
+        let meta = self.words.load(at);
+        if meta & flags != flags {
+            self.words.store(at, meta | flags);
+        }
+    }
+}
+
+/// What a lookup found.
+pub type Lookup<L, W> = Option<Entry<L, W>>;
+
+#[inline(always)]
+fn matches<L: Layout, W: Words>(words: W, at: u32, key: &FlowKey, meta: u32) -> bool {
+    let mut differ = words.load(at + 2 * L::ADDRESS) ^ key.ports;
+    differ |= meta::protocol(meta) as u32 ^ key.protocol;
+    let mut i = 0;
+    while i < L::ADDRESS {
+        differ |= words.load(at + i) ^ L::word(&key.client, i);
+        differ |= words.load(at + L::ADDRESS + i) ^ L::word(&key.vip, i);
+        i += 1;
+    }
+    differ == 0
+}
+
+/// A flow that had to give its way to another, for the caller to take off its server's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    pub control: u32,
+    pub meta: u32,
+}
+
+/// A flow about to be remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFlow<'a> {
+    pub key: &'a FlowKey,
+    /// See [`meta`].
+    pub meta: u32,
+    /// State, CONFIRMED and ACTIVE of the control word.
+    pub state_bits: u32,
+    /// Jiffies.
+    pub expires: u32,
+    /// Words behind the fixed part; the first `L::EXTRA` count.
+    pub extra: [u32; 2],
+}
+
+/// What became of an insertion.
+enum Insert<L, W> {
+    Placed { entry: Entry<L, W>, evicted: Option<Evicted>, in_second: bool },
+    Full,
+    Contended,
+}
+
+/// How eagerly a way is taken, the highest first. An empty way before an expired one before the oldest half-open.
+const EMPTY: u32 = 3;
+const EXPIRED: u32 = 2;
+const HALF_OPEN: u32 = 1;
+
+/// A bucket as a newcomer sees it.
+struct Room {
+    /// Live flows.
+    live: u32,
+    /// Class in the top two bits, then the age, the way in the lowest three; 0 when no way can be had.
+    best: u32,
+}
+
+/// Branches only feed one maximum, so the verifier sees eight alike steps and not four to the power of eight.
+#[inline(always)]
+fn room<W: Words>(words: W, now: u32) -> Room {
+    let mut room = Room { live: 0, best: 0 };
+    let mut way = 0;
+    while way < WAYS {
+        let control = words.load(way);
+        let left = words.load(EXPIRES + way).wrapping_sub(now);
+        room.live += (control / LIVE) & 1;
+        let class = if control & (LIVE | BUSY) == 0 {
+            EMPTY
+        } else if control & BUSY != 0 {
+            0
+        } else if left as i32 <= 0 {
+            EXPIRED
+        } else if control::is_half_open(control) {
+            HALF_OPEN
+        } else {
+            0
+        };
+        let age = if left < 0x07ff_ffff { 0x07ff_ffff - left } else { 0x07ff_ffff };
+        let score = if class == 0 { 0 } else { class << 30 | age << 3 | way };
+        if score > room.best {
+            room.best = score;
+        }
+        way += 1;
+    }
+    room
+}
+
+/// Fullness at which a newcomer stops going to its first bucket and looks at the second as well.
+const CROWDED: u32 = 6;
+
+#[inline(always)]
+fn insert<L: Layout, W: Words>(first: W, second: W, tag: u32, new: &NewFlow<'_>, now: u32) -> Insert<L, W> {
+    let key = new.key;
+    let mut in_second = false;
+    let mut words = first;
+    let here = room(first, now);
+    let mut best = here.best;
+    if here.live >= CROWDED || best >> 30 != EMPTY {
+        let there = room(second, now);
+        let better = there.best >> 30 > best >> 30;
+        if better || (there.best >> 30 == best >> 30 && there.live < here.live) {
+            words = second;
+            best = there.best;
+            in_second = true;
+        }
+    }
+    if best == 0 {
+        return Insert::Full;
+    }
+    let way = best & (WAYS - 1);
+    let old = words.load(way);
+    // Between the choice and now someone may have filled the way with a flow that must not go.
+    let stays = old & LIVE != 0 && !control::is_half_open(old) && !is_past(words.load(EXPIRES + way), now);
+    let claimed = control::released(old) | BUSY;
+    if old & BUSY != 0 || stays || !words.swap(way, old, claimed) {
+        return Insert::Contended;
+    }
+    let at = ENTRIES + way * L::ENTRY;
+    let evicted = if old & LIVE != 0 {
+        Some(Evicted { control: old, meta: words.load(at + 2 * L::ADDRESS + 1) })
+    } else {
+        None
+    };
+    let mut i = 0;
+    while i < L::ADDRESS {
+        words.store(at + i, L::word(&key.client, i));
+        words.store(at + L::ADDRESS + i, L::word(&key.vip, i));
+        i += 1;
+    }
+    words.store(at + 2 * L::ADDRESS, key.ports);
+    words.store(at + 2 * L::ADDRESS + 1, new.meta);
+    let mut i = 0;
+    while i < L::EXTRA {
+        words.store(at + 2 * L::ADDRESS + 2 + i, new.extra[(i & 1) as usize]);
+        i += 1;
+    }
+    words.store(EXPIRES + way, new.expires);
+    let live = tag | claimed & control::GENERATION_MASK | way << control::WAY | LIVE | new.state_bits;
+    // A swap and not a store: it is the barrier that makes the search for a duplicate below sound.
+    if !words.swap(way, claimed, live) {
+        return Insert::Contended;
+    }
+    // Read back, so that the verifier forgets which way it was (see `control::way`).
+    let control = words.load(way);
+    let control = if control & LIVE != 0 { control } else { live };
+    Insert::Placed {
+        entry: Entry { words, control, meta: new.meta, layout: PhantomData },
+        evicted,
+        in_second,
+    }
+}
+
+/// The live flow of `key` in one bucket, leaving out way `except` ([`WAYS`]: none). An expired one is found too:
+/// the caller decides.
+#[inline(always)]
+fn find<L: Layout, W: Words>(words: W, key: &FlowKey, tag: u32, except: u32) -> Lookup<L, W> {
+    let mut way = 0;
+    while way < WAYS {
+        let control = words.load(way);
+        if control & (TAG | LIVE) == tag | LIVE && way != except {
+            let at = ENTRIES + way * L::ENTRY;
+            let meta = words.load(at + 2 * L::ADDRESS + 1);
+            if matches::<L, W>(words, at, key, meta) && words.load(way) == control {
+                return Some(Entry { words, control, meta, layout: PhantomData });
+            }
+        }
+        way += 1;
+    }
+    None
+}
+
+/// Looks a key up in both of its buckets.
+#[inline(always)]
+pub fn lookup<L: Layout, B: Buckets<L>>(table: &B, home: &Home, key: &FlowKey) -> Lookup<L, B::Words> {
+    let found = find::<L, _>(table.bucket(home.first)?, key, home.tag, WAYS);
+    if found.is_some() {
+        return found;
+    }
+    find::<L, _>(table.bucket(home.second)?, key, home.tag, WAYS)
+}
+
+/// What became of an opening.
+#[derive(Debug)]
+pub enum Opened<L, W> {
+    /// The flow is remembered. `evicted` made room; `twin` is the same flow as another CPU had just remembered it,
+    /// taken out again because ours stands first. Both are to be taken off their servers' counts.
+    New { entry: Entry<L, W>, evicted: Option<Evicted>, twin: Option<Evicted> },
+    /// Another CPU remembered the same flow first; this is its entry. Ours is gone.
+    Known { entry: Entry<L, W>, evicted: Option<Evicted> },
+    /// Every way of both buckets holds an established flow.
+    Full,
+    /// Others kept claiming the same ways.
+    Contended,
+}
+
+/// Remembers a flow that a lookup just missed.
+///
+/// Two CPUs may open the same flow at once. Both publish and then look for a twin; publishing is a full barrier,
+/// so at least one of them sees both entries, and the one that stands first (bucket, then way) stays.
+#[inline(always)]
+pub fn open<L: Layout, B: Buckets<L>>(
+    table: &B,
+    home: &Home,
+    new: &NewFlow<'_>,
+    now: u32,
+) -> Opened<L, B::Words> {
+    let (Some(first), Some(second)) = (table.bucket(home.first), table.bucket(home.second)) else {
+        return Opened::Full;
+    };
+    let (entry, evicted, in_second) = match insert::<L, _>(first, second, home.tag, new, now) {
+        Insert::Placed { entry, evicted, in_second } => (entry, evicted, in_second),
+        Insert::Full => return Opened::Full,
+        Insert::Contended => return Opened::Contended,
+    };
+    let own = entry.way();
+    let (skip_first, skip_second) = if in_second { (WAYS, own) } else { (own, WAYS) };
+    let (other, other_in_second) = match find::<L, _>(first, new.key, home.tag, skip_first) {
+        Some(other) => (other, false),
+        None if home.first == home.second => return Opened::New { entry, evicted, twin: None },
+        None => match find::<L, _>(second, new.key, home.tag, skip_second) {
+            Some(other) => (other, true),
+            None => return Opened::New { entry, evicted, twin: None },
+        },
+    };
+    let other_first = (other_in_second, other.way()) < (in_second, own);
+    if other_first {
+        if entry.remove() {
+            return Opened::Known { entry: other, evicted };
+        }
+        return Opened::New { entry, evicted, twin: None };
+    }
+    let twin = if other.remove() { Some(Evicted { control: other.control, meta: other.meta }) } else { None };
+    Opened::New { entry, evicted, twin }
+}
+
+/// Takes an expired flow out; the caller accounts for it if this is true.
+#[inline(always)]
+pub fn expire<L: Layout, W: Words>(entry: &Entry<L, W>, now: u32) -> bool {
+    is_past(entry.expires(), now) && entry.remove()
+}

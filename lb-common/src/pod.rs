@@ -1,0 +1,42 @@
+//! Leave for aya to copy the map types byte by byte.
+
+use crate::{
+    counters::Counters,
+    flow::{FlowKey, Thresholds},
+    fragment::{FragmentKey, FragmentRoute},
+    locality::{Locality, LocalityKey},
+    net::Addr,
+    plan::{PlanHead, Slot},
+    server::Server,
+    service::{MatchSet, Service, ServiceKey},
+    settings::Settings,
+};
+
+macro_rules! pod {
+    ($($t:ty = $size:literal),* $(,)?) => {
+        $(
+            const _: () = assert!(size_of::<$t>() == $size);
+            // SAFETY: `repr(C)` or `repr(transparent)` over integers, without padding (the fields add up to
+            // the size asserted above), so every byte is initialised and every bit pattern is a value.
+            unsafe impl aya::Pod for $t {}
+        )*
+    };
+}
+
+pod!(
+    Addr = 16,
+    Counters = 24,
+    FlowKey = 40,
+    FragmentKey = 40,
+    FragmentRoute = 8,
+    Locality = 76,
+    LocalityKey = 20,
+    MatchSet = 388,
+    PlanHead = 8,
+    Server = 64,
+    Service = 32,
+    ServiceKey = 20,
+    Settings = 256,
+    Slot = 8,
+    Thresholds = 8,
+);
