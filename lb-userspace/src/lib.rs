@@ -1,1 +1,3 @@
 //! The control plane, in the order a configuration change travels.
+
+pub mod model;
