@@ -1,3 +1,4 @@
 //! The control plane, in the order a configuration change travels.
 
+pub mod config;
 pub mod model;
