@@ -28,6 +28,13 @@ pub const fn dh(addr: &Addr) -> u32 {
     addr.fold().wrapping_mul(GOLDEN_RATIO_32) >> 24
 }
 
+/// Spreads flows that cannot be remembered over a plan's slots: the same slot for every packet of a flow.
+#[inline(always)]
+pub const fn stateless(addr: &Addr, port: u16) -> u32 {
+    let mixed = addr.fold().wrapping_add((port as u32) << 16 | port as u32).wrapping_mul(GOLDEN_RATIO_32);
+    (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d) >> 4
+}
+
 /// First hash of mh: the place in the table. `port` in host order.
 #[inline(always)]
 pub const fn mh(addr: &Addr, port: u16, offset: u32) -> u32 {

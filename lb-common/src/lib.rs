@@ -3,7 +3,7 @@
 //! | map | kind | key | value | written by | read by |
 //! |---|---|---|---|---|---|
 //! | `SETTINGS` | array, 1 | | [`settings::Settings`] | control plane | datapath |
-//! | `SERVICES` | hash | [`service::ServiceKey`] | service id | control plane | datapath |
+//! | `SERVICES` | hash | [`service::ServiceKey`] | service or server id | control plane | datapath |
 //! | `PREFIXES` | LPM trie | address | match set id | control plane | datapath |
 //! | `MATCHES` | array | match set id | [`service::MatchSet`] | control plane | datapath |
 //! | `SERVICE` | array | service id | [`service::Service`] | control plane | datapath |
@@ -18,6 +18,7 @@
 //! | `SPILLED` | array, 1, mapped | | flows in `SPILL` | datapath, sweeper | datapath |
 //! | `LOCALITY` | hash | [`locality::LocalityKey`] | [`locality::Locality`] | datapath; sweeper removes | both |
 //! | `FRAGMENTS` | LRU hash | [`fragment::FragmentKey`] | [`fragment::FragmentRoute`] | datapath | datapath |
+//! | `PATHS` | array | [`path::index`] | [`path::PathMtu`] | datapath | datapath |
 //! | `DENIED` | LPM trie | address | 1 | control plane | datapath |
 //! | `SOURCES` | LRU hash | masked address | window and count | datapath | datapath |
 //! | `COUNTERS` | per-CPU array | server id | [`counters::Counters`] | datapath | control plane |
@@ -34,6 +35,7 @@ pub mod hash;
 pub mod limits;
 pub mod locality;
 pub mod net;
+pub mod path;
 pub mod plan;
 pub mod sctp;
 pub mod server;

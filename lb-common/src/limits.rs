@@ -36,3 +36,6 @@ pub const DENIED: u32 = 16_384;
 
 /// Source prefixes whose new flows are being counted.
 pub const SOURCES: u32 = 65_536;
+
+/// Paths whose MTU was learned from ICMP, a direct-mapped cache.
+pub const PATHS: u32 = 4096;

@@ -35,12 +35,12 @@ pub struct Server {
     /// Largest IP packet towards the RIP, in bytes: the route's or the device's MTU.
     pub mtu: u16,
     /// The service it belongs to.
-    pub service: u32,
-    /// 802.1Q tags to send with, outermost first, host order; 0xffff: none.
-    pub vlan: [u16; 2],
+    pub service: u16,
     /// GUE: UDP destination port.
     pub tunnel_port: Be16,
-    pub pad: u16,
+    pub weight: u32,
+    /// 802.1Q tags to send with, outermost first, host order; 0xffff: none.
+    pub vlan: [u16; 2],
     pub rip: Addr,
     /// Outer source address of tunnels.
     pub source: Addr,

@@ -2,20 +2,33 @@
 
 use crate::net::{Addr, Be16};
 
-/// Places of a virtual service: one address, one protocol, one port.
+/// A key of the services map. Mostly the place of a virtual service: one address, one protocol, one port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ServiceKey {
-    pub vip: Addr,
+    pub address: Addr,
     /// 0: any port.
     pub port: Be16,
     /// IP protocol number.
     pub protocol: u8,
-    pub pad: u8,
+    /// See [`key_kind`].
+    pub kind: u8,
 }
 
-/// Key of the prefix map of services over many addresses: how many leading bits count, and the address.
-/// IPv4 prefixes are those of the mapped address, 96 bits longer.
+/// What a key of the services map stands for.
+pub mod key_kind {
+    /// A virtual service; the value is its id.
+    pub const SERVICE: u8 = 0;
+    /// An address of any service, whatever port and protocol (both 0): what has no ports, such as a later fragment, asks
+    /// with it whether the address is a VIP at all. The value is not used.
+    pub const VIP: u8 = 1;
+    /// A real server that is reached through a tunnel: protocol of the tunnel, for GUE with its port. The value is the id of
+    /// one such server.
+    pub const TUNNEL: u8 = 2;
+}
+
+/// One rule of a service over many addresses. The prefixes themselves are keys of an LPM trie over [`Addr`]; IPv4
+/// prefixes are those of the mapped address, 96 bits longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MatchRule {
@@ -67,17 +80,15 @@ pub mod service_flag {
     pub const DROP_NO_DESTINATION: u32 = 1 << 5;
 }
 
-/// Which templates a packet of this service belongs to: the place of the template's key.
-///
-/// IPVS: a service with a port keys its templates by that port, one for any port by 0, a firewall mark service by
-/// the mark instead of the address and by neither protocol nor port.
 impl Service {
     #[inline(always)]
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
 
-    /// Key of the template for a client of this service.
+    /// Key of the persistence template for a client of this service. As in IPVS a service with a port keys its
+    /// templates by that port, one for any port by 0, one over many addresses (a firewall mark service there) by
+    /// itself and neither address, protocol nor port.
     #[inline(always)]
     pub const fn template_key(&self, id: u32, flow: &crate::flow::FlowKey) -> crate::flow::FlowKey {
         let client = flow.client.masked(&self.persistence_mask);

@@ -91,5 +91,7 @@ pub mod feature {
     pub const LOCALITY: u32 = 1 << 9;
     /// Thresholds on some server.
     pub const THRESHOLDS: u32 = 1 << 10;
-    pub const ALL: u32 = (1 << 11) - 1;
+    /// A TCP service on port 21.
+    pub const FTP: u32 = 1 << 11;
+    pub const ALL: u32 = (1 << 12) - 1;
 }

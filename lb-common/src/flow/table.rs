@@ -1,5 +1,5 @@
 use super::layout::{ENTRIES, EXPIRES};
-use super::{FlowKey, Layout, WAYS, Words, is_past, meta};
+use super::{FlowKey, Layout, V6, WAYS, Words, is_past, meta};
 use crate::hash::Seed;
 use core::marker::PhantomData;
 
@@ -54,6 +54,9 @@ pub trait Buckets<L: Layout> {
 
     fn count(&self) -> u32;
 }
+
+/// Words of a value in the spill map: what a bucket of one way needs, in either family's layout.
+pub const SPILL_WORDS: usize = (ENTRIES + V6::ENTRY) as usize;
 
 /// Where a key lives: two candidate buckets and the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +115,27 @@ impl<L: Layout, W: Words> Entry<L, W> {
         }
         let key = FlowKey { client, vip, ports, protocol: meta::protocol(meta) as u32 };
         Some((Self { words, control, meta, layout: PhantomData }, key))
+    }
+
+    /// A new flow as the spill map holds it: a bucket whose only way is way 0.
+    #[inline(always)]
+    pub fn to_spill(new: &NewFlow<'_>) -> [u32; SPILL_WORDS] {
+        let mut words = [0; SPILL_WORDS];
+        words[0] = LIVE | new.state_bits;
+        words[EXPIRES as usize] = new.expires;
+        words[(ENTRIES + 2 * L::ADDRESS + 1) as usize] = new.meta;
+        words
+    }
+
+    /// The live flow in a value of the spill map. The key is the map's; its words in the value are not used.
+    #[inline(always)]
+    pub fn in_spill(words: W) -> Option<Self> {
+        let control = words.load(0);
+        if control & LIVE == 0 {
+            return None;
+        }
+        let meta = words.load(ENTRIES + 2 * L::ADDRESS + 1);
+        Some(Self { words, control, meta, layout: PhantomData })
     }
 
     #[inline(always)]
