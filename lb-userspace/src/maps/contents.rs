@@ -7,15 +7,17 @@ use lb_common::limits;
 use lb_common::net::{Addr, Be16, proto};
 use lb_common::plan::{PlanHead, PlanKind, Slot, cost, cycle, hash_detail, locality};
 use lb_common::server::{NO_VLAN, Server, server_flag};
-use lb_common::service::{MatchRule, Service, ServiceKey, service_flag};
+use lb_common::service::{MatchRule, Service, ServiceKey, key_kind, service_flag};
 use lb_common::settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-/// An exact key of `SERVICES`, in host order and sortable.
+/// A key of `SERVICES`, in host order and sortable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
+    /// See [`key_kind`].
+    pub kind: u8,
     pub address: IpAddr,
     /// IP protocol number.
     pub protocol: u8,
@@ -26,17 +28,22 @@ pub struct Place {
 impl Place {
     pub fn key(&self) -> ServiceKey {
         ServiceKey {
-            vip: Addr::from(self.address),
+            address: Addr::from(self.address),
             port: Be16::from_host(self.port),
             protocol: self.protocol,
-            pad: 0,
+            kind: self.kind,
         }
     }
 }
 
 impl From<ServiceKey> for Place {
     fn from(key: ServiceKey) -> Self {
-        Self { address: key.vip.to_ip(), protocol: key.protocol, port: key.port.to_host() }
+        Self {
+            kind: key.kind,
+            address: key.address.to_ip(),
+            protocol: key.protocol,
+            port: key.port.to_host(),
+        }
     }
 }
 
@@ -58,7 +65,7 @@ impl Plan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     pub settings: Settings,
-    /// Exact keys, and the service each leads to.
+    /// Exact keys, and the service (for tunnels the server) each leads to.
     pub places: BTreeMap<Place, u32>,
     /// Rules of each prefix, those of the prefixes around it included, the first that fits wins.
     pub prefixes: BTreeMap<IpNet, Vec<MatchRule>>,
@@ -125,7 +132,11 @@ impl fmt::Display for Contents {
             writeln!(f, "denied {prefix}")?;
         }
         for (place, service) in &self.places {
-            writeln!(f, "place {place} -> service {service}")?;
+            match place.kind {
+                key_kind::SERVICE => writeln!(f, "place {place} -> service {service}")?,
+                key_kind::VIP => writeln!(f, "vip {}", place.address)?,
+                _ => writeln!(f, "tunnel {place} -> server {service}")?,
+            }
         }
         for (prefix, rules) in &self.prefixes {
             let rules: Vec<String> = rules.iter().map(rule).collect();
@@ -160,6 +171,8 @@ fn protocol(number: u8) -> String {
         proto::TCP => "tcp".into(),
         proto::UDP => "udp".into(),
         proto::SCTP => "sctp".into(),
+        proto::IPIP => "ipip".into(),
+        proto::GRE => "gre".into(),
         other => other.to_string(),
     }
 }

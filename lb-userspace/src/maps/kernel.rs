@@ -81,11 +81,7 @@ impl Kernel {
     }
 }
 
-fn failed<K: Debug>(
-    action: &'static str,
-    map: &'static str,
-    key: K,
-) -> impl FnOnce(MapError) -> StoreError {
+fn failed<K: Debug>(action: &'static str, map: &'static str, key: K) -> impl FnOnce(MapError) -> StoreError {
     move |source| StoreError { action, map, key: format!("{key:?}"), source: Box::new(source) }
 }
 
@@ -93,7 +89,12 @@ fn get<V: Pod>(map: &Array<MapData, V>, name: &'static str, id: u32) -> Result<V
     map.get(&id, 0).map_err(failed("reading", name, id))
 }
 
-fn set<V: Pod>(map: &mut Array<MapData, V>, name: &'static str, id: u32, value: &V) -> Result<(), StoreError> {
+fn set<V: Pod>(
+    map: &mut Array<MapData, V>,
+    name: &'static str,
+    id: u32,
+    value: &V,
+) -> Result<(), StoreError> {
     map.set(id, value, 0).map_err(failed("writing", name, id))
 }
 
@@ -247,7 +248,8 @@ impl MapStore for Kernel {
             word.swap(0, AcqRel);
         }
         let nothing = PerCpuValues::try_from(vec![Counters::default(); self.cpus]);
-        let nothing = nothing.map_err(|source| failed("writing", "COUNTERS", id)(MapError::IoError(source)))?;
+        let nothing =
+            nothing.map_err(|source| failed("writing", "COUNTERS", id)(MapError::IoError(source)))?;
         self.counters.set(id, nothing, 0).map_err(failed("writing", "COUNTERS", id))
     }
 
@@ -265,11 +267,7 @@ impl MapStore for Kernel {
 }
 
 impl Kernel {
-    fn load_words(
-        &self,
-        action: &'static str,
-        id: u32,
-    ) -> Result<&[lb_common::flow::AtomicU32], StoreError> {
+    fn load_words(&self, action: &'static str, id: u32) -> Result<&[lb_common::flow::AtomicU32], StoreError> {
         let words = self.loads.words();
         let at = id as usize * LOAD_WORDS as usize;
         words.get(at..at + LOAD_WORDS as usize).ok_or_else(|| beyond(action, "LOADS", id, words.len()))

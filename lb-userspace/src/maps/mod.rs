@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn prefixes_survive_the_trie() {
-        for text in ["198.18.0.0/16", "192.0.2.1/32", "0.0.0.0/0", "2001:db8::/48", "::/0", "::ffff:0.0.0.0/80"] {
+        for text in
+            ["198.18.0.0/16", "192.0.2.1/32", "0.0.0.0/0", "2001:db8::/48", "::/0", "::ffff:0.0.0.0/80"]
+        {
             let prefix: IpNet = text.parse().unwrap();
             let (bits, address) = trie_key(prefix);
             assert_eq!(prefix_of(bits, address), prefix, "{text}");

@@ -188,10 +188,8 @@ impl Applier {
         rules: &[MatchRule],
         now: Instant,
     ) -> Result<(), ApplyError> {
-        let mut set = MatchSet {
-            count: rules.len() as u32,
-            rules: [MatchRule::default(); limits::MATCH_RULES],
-        };
+        let mut set =
+            MatchSet { count: rules.len() as u32, rules: [MatchRule::default(); limits::MATCH_RULES] };
         set.rules[..rules.len()].copy_from_slice(rules);
         let id = self.match_sets.take(1, now).ok_or(ApplyError::NoMatchSet { prefix })?;
         if let Err(error) = store.put_match_set(id, &set).and_then(|()| store.put_prefix(prefix, id)) {

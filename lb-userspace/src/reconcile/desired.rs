@@ -122,6 +122,9 @@ impl Desired {
             ));
             let entry = server_entry(config, way.ok(), world.model, assigned.id);
             self.contents.servers.insert(known.id, entry);
+            if let Some(place) = keys::tunnel(config) {
+                self.contents.places.entry(place).or_insert(known.id);
+            }
             if config.upper_threshold != 0 || config.lower_threshold != 0 {
                 let thresholds = Thresholds { upper: config.upper_threshold, lower: config.lower_threshold };
                 self.contents.thresholds.insert(known.id, thresholds);
@@ -257,7 +260,10 @@ fn way_to<'a>(config: &model::Server, world: &World<'a>) -> Result<&'a NextHop, 
         return Ok(hop);
     }
     if let Some(tag) = hop.vlan.iter().find(|tag| tag.tpid != VlanTag::DOT1Q) {
-        return Err(format!("VLAN {} is tagged with {:#06x}; only 802.1Q tags can be sent", tag.id, tag.tpid));
+        return Err(format!(
+            "VLAN {} is tagged with {:#06x}; only 802.1Q tags can be sent",
+            tag.id, tag.tpid
+        ));
     }
     if config.method.is_tunnel() && source(config, hop, world.model).is_unspecified() {
         return Err(format!("the director has no address for the tunnel to {}", config.address));
@@ -335,7 +341,8 @@ fn settings(model: &Model, base: Base) -> Settings {
         *slot = second(seconds);
     }
     timeouts[timeout::TCP as usize + tcp::state::ESTABLISHED as usize] = jiffies(model.timeouts.tcp, base.hz);
-    timeouts[timeout::TCP as usize + tcp::state::FIN_WAIT as usize] = jiffies(model.timeouts.tcp_fin, base.hz);
+    timeouts[timeout::TCP as usize + tcp::state::FIN_WAIT as usize] =
+        jiffies(model.timeouts.tcp_fin, base.hz);
     timeouts[timeout::UDP as usize] = jiffies(model.timeouts.udp, base.hz);
     let mut switches = 0;
     for (on, bit) in [

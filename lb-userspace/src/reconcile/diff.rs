@@ -18,13 +18,22 @@ pub enum MapOp {
     /// A number is given to a new server: whatever was counted under it before is cleared.
     ForgetServer(u32),
     /// `at_once`: whether the server is overloaded is decided now, as kernels since mid-2026 do.
-    Thresholds { server: u32, old: Thresholds, new: Thresholds, at_once: bool },
+    Thresholds {
+        server: u32,
+        old: Thresholds,
+        new: Thresholds,
+        at_once: bool,
+    },
     Server(u32, Server),
     /// The number is free.
     ClearServer(u32),
     Service(u32, Service),
     ClearService(u32),
-    Plan { service: u32, plan: Plan, cursor: u64 },
+    Plan {
+        service: u32,
+        plan: Plan,
+        cursor: u64,
+    },
     ClearPlan(u32),
     Prefix(IpNet, Vec<MatchRule>),
     ClearPrefix(IpNet),
@@ -42,7 +51,9 @@ pub fn diff(current: &Contents, desired: &Desired) -> Vec<MapOp> {
     }
     ops.extend(wanted.denied.difference(&current.denied).map(|prefix| MapOp::Deny(*prefix)));
     servers(current, wanted, &mut ops);
-    ops.extend(changed(&current.services, &wanted.services).map(|(id, service)| MapOp::Service(*id, *service)));
+    ops.extend(
+        changed(&current.services, &wanted.services).map(|(id, service)| MapOp::Service(*id, *service)),
+    );
     for (id, plan) in &wanted.plans {
         if current.plans.get(id) != Some(plan) || desired.moved_cursors.contains(id) {
             let cursor = desired.schedules.get(id).map_or(0, |schedule| schedule.plan().cursor);

@@ -136,7 +136,11 @@ impl Ids {
             .iter()
             .flat_map(|service| {
                 let identity = identity(service);
-                service.servers.iter().enumerate().map(move |(at, server)| ((identity.clone(), server.address), at))
+                service
+                    .servers
+                    .iter()
+                    .enumerate()
+                    .map(move |(at, server)| ((identity.clone(), server.address), at))
             })
             .collect();
         for (id, server) in contents.servers.iter().filter(|(id, _)| !seen.contains(id)) {
@@ -234,7 +238,8 @@ impl Ids {
 
     fn new_service(&self, wanted: &model::Service, used: &mut BTreeSet<u32>) -> Result<ServiceIds, IdsError> {
         let identity = identity(wanted);
-        let old = self.trash.iter().find(|trashed| trashed.identity == identity).map(|trashed| trashed.service);
+        let old =
+            self.trash.iter().find(|trashed| trashed.identity == identity).map(|trashed| trashed.service);
         let id = old
             .or_else(|| (0..limits::SERVICES).find(|id| !used.contains(id)))
             .ok_or(IdsError::Services { wanted: used.len() + 1 })?;

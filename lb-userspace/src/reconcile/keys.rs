@@ -1,16 +1,18 @@
 //! Which keys of the datapath's two maps make up the services: exact places, and rules of prefixes.
 
 use crate::maps::{Contents, Place};
-use crate::model::{Match, Model, Ports, Protocol};
+use crate::model::{self, Match, Method, Model, Ports, Protocol};
 use ipnet::IpNet;
 use lb_common::limits::MATCH_RULES;
 use lb_common::net::proto;
-use lb_common::service::{IS_VIP, MatchRule};
+use lb_common::service::{MatchRule, key_kind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More rules meet at one prefix than its entry holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{rules} port ranges and protocols meet at {prefix}, those of shorter prefixes included; at most {MATCH_RULES} can")]
+#[error(
+    "{rules} port ranges and protocols meet at {prefix}, those of shorter prefixes included; at most {MATCH_RULES} can"
+)]
 pub struct KeysError {
     pub prefix: IpNet,
     pub rules: usize,
@@ -45,7 +47,12 @@ fn place(entry: &Match) -> Option<Place> {
         Ports::Range(range) if range.first == range.last => range.first.get(),
         Ports::Range(_) => return None,
     };
-    Some(Place { address: entry.prefix.addr(), protocol: number(entry.protocol), port })
+    Some(Place {
+        kind: key_kind::SERVICE,
+        address: entry.prefix.addr(),
+        protocol: number(entry.protocol),
+        port,
+    })
 }
 
 /// The service an entry leads to in the maps, if it is in them.
@@ -99,8 +106,7 @@ pub(super) fn keys(model: &Model, id: impl Fn(usize) -> u32) -> Result<Keys, Key
         match place(entry).filter(|_| !beside_range) {
             Some(place) => {
                 keys.places.insert(place, *service);
-                let vip = Place { address: place.address, protocol: 0, port: 0 };
-                keys.places.insert(vip, IS_VIP);
+                keys.places.insert(Place { kind: key_kind::VIP, protocol: 0, port: 0, ..place }, 0);
             }
             None => own.entry(entry.prefix).or_default().push(rule(entry, *service)),
         }
@@ -138,6 +144,17 @@ fn in_order(rules: Vec<MatchRule>) -> Vec<MatchRule> {
     protocols.into_iter().flat_map(spread).collect()
 }
 
+/// The key under which errors about a server's tunnel find it; `None` without a tunnel.
+pub(super) fn tunnel(server: &model::Server) -> Option<Place> {
+    let (protocol, port) = match server.method {
+        Method::Dr => return None,
+        Method::Ipip => (proto::IPIP, 0),
+        Method::Gre { .. } => (proto::GRE, 0),
+        Method::Gue { port, .. } => (proto::UDP, port.get()),
+    };
+    Some(Place { kind: key_kind::TUNNEL, address: server.address, protocol, port })
+}
+
 /// Whether an address is in any prefix or place.
 pub(super) fn has_v6(keys: &Keys) -> bool {
     keys.places.keys().any(|place| place.address.is_ipv6())
@@ -146,10 +163,11 @@ pub(super) fn has_v6(keys: &Keys) -> bool {
 
 /// TCP services on port 21, whose data connections are theirs as well.
 pub(super) fn has_ftp(keys: &Keys) -> bool {
-    keys.places.keys().any(|place| place.port == 21 && place.protocol == proto::TCP)
+    keys.places
+        .keys()
+        .any(|place| place.kind == key_kind::SERVICE && place.port == 21 && place.protocol == proto::TCP)
 }
 
 pub(super) fn has_any_port(keys: &Keys) -> bool {
-    keys.places.iter().any(|(place, service)| place.port == 0 && *service != IS_VIP)
+    keys.places.keys().any(|place| place.kind == key_kind::SERVICE && place.port == 0)
 }
-
