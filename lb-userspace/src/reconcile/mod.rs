@@ -15,9 +15,11 @@ mod diff;
 mod ids;
 mod keys;
 mod ranges;
+mod reconciler;
 
 pub use apply::Applier;
 pub use desired::{Base, Desired, DesiredError, World, desired, features};
 pub use diff::{MapOp, diff};
 pub use ids::{AssignedServer, AssignedService, Ids, IdsError, TRASH_SECONDS, identity};
 pub use keys::KeysError;
+pub use reconciler::{ReconcileError, Reconciler, remembered};
