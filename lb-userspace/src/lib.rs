@@ -5,4 +5,5 @@ pub mod model;
 pub mod object;
 
 pub mod api;
+pub mod cli;
 pub mod client;
