@@ -125,7 +125,7 @@ fn trie_remove(
     absent_is_fine(map.remove(&Key::new(bits, address))).map_err(failed("removing from", name, prefix))
 }
 
-fn absent_is_fine(outcome: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(outcome: Result<(), MapError>) -> Result<(), MapError> {
     match outcome {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),

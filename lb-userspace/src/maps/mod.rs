@@ -8,10 +8,12 @@ mod faulty;
 pub mod kernel;
 mod memory;
 mod mmap;
+mod readers;
 
 pub use contents::{Contents, Place, Plan, read_contents};
 pub use faulty::Faulty;
 pub use memory::Memory;
+pub use readers::{CounterMaps, KernelLocality, KernelSpill};
 pub use mmap::{MapArrayError, Mapped};
 
 use ipnet::IpNet;

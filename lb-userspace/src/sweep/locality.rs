@@ -27,22 +27,24 @@ pub trait LocalityStore {
     fn remove(&mut self, key: &LocalityKey) -> Result<(), StoreError>;
 }
 
-/// When which round is due.
-#[derive(Clone, Copy, Debug)]
+/// When which round is due, and what the last one found.
+#[derive(Clone, Debug)]
 pub struct LocalityGc {
     due: Option<u32>,
     round: u32,
+    destinations: Vec<u32>,
 }
 
 impl Default for LocalityGc {
     fn default() -> Self {
-        Self { due: None, round: 1 }
+        Self { due: None, round: 1, destinations: Vec::new() }
     }
 }
 
 impl LocalityGc {
-    /// Counts the destinations each server is remembered for and, once in a minute, forgets unused ones. `now` is
-    /// jiffies; `expiration` gives a service's `lblc_expiration` or `lblcr_expiration` in jiffies.
+    /// Tells how many destinations each server is remembered for. Once in a minute counts them anew, and forgets
+    /// unused ones and those of services that remember none. `now` is jiffies; `expiration` gives a service's
+    /// `lblc_expiration` or `lblcr_expiration` in jiffies, `None` if its scheduler is another.
     ///
     /// # Errors
     /// The map cannot be read or written.
@@ -51,45 +53,57 @@ impl LocalityGc {
         store: &mut dyn LocalityStore,
         now: u32,
         hz: u32,
-        expiration: impl Fn(u32) -> u32,
+        expiration: impl Fn(u32) -> Option<u32>,
         tally: &mut Tally,
     ) -> Result<(), StoreError> {
-        let due = *self.due.get_or_insert(now.wrapping_add(INTERVAL_SECONDS * hz));
-        let collect = now.wrapping_sub(due) as i32 >= 0;
-        let full = collect && self.round % FULL_EVERY == 0;
-        let mut crowd: BTreeMap<u32, u32> = BTreeMap::new();
+        if self.due.is_none_or(|due| now.wrapping_sub(due) as i32 >= 0) {
+            self.collect(store, now, hz, expiration)?;
+            self.due = Some(now.wrapping_add(INTERVAL_SECONDS * hz));
+        }
+        tally.destinations.clone_from(&self.destinations);
+        Ok(())
+    }
+
+    fn collect(
+        &mut self,
+        store: &mut dyn LocalityStore,
+        now: u32,
+        hz: u32,
+        expiration: impl Fn(u32) -> Option<u32>,
+    ) -> Result<(), StoreError> {
+        let full = self.round % FULL_EVERY == 0;
         let entries = store.entries()?;
+        let mut crowd: BTreeMap<u32, u32> = BTreeMap::new();
         for (key, _) in &entries {
             *crowd.entry(key.service).or_default() += 1;
         }
+        crowd.retain(|_, count| !full && *count > CROWDED);
         let mut quota: BTreeMap<u32, u32> = crowd
             .iter()
-            .filter(|(_, count)| collect && !full && **count > CROWDED)
             .map(|(service, count)| (*service, ((count - CROWDED) * 4 / 3).min(CROWDED / 2)))
             .collect();
+        let mut destinations = Vec::new();
         for (key, entry) in &entries {
             let unused = now.wrapping_sub(entry.used);
-            let early = quota.get_mut(&key.service).filter(|left| **left > 0 && unused >= EARLY_SECONDS * hz);
-            let forget = match early {
-                Some(left) => {
+            let forget = match (expiration(key.service), quota.get_mut(&key.service)) {
+                (None, _) => true,
+                (Some(_), Some(left)) if *left > 0 && unused >= EARLY_SECONDS * hz => {
                     *left -= 1;
                     true
                 }
-                None => full && unused >= expiration(key.service),
+                (Some(expiration), _) => full && unused >= expiration,
             };
             if forget {
                 store.remove(key)?;
                 continue;
             }
             for server in entry.servers.iter().take(entry.count as usize) {
-                *grown(&mut tally.destinations, (*server).into()) += 1;
+                *grown(&mut destinations, (*server).into()) += 1;
             }
         }
-        if collect {
-            self.due = Some(now.wrapping_add(INTERVAL_SECONDS * hz));
-            // A crowded round does not count, as in IPVS.
-            self.round = if full { 1 } else { self.round + u32::from(quota.is_empty()) };
-        }
+        self.destinations = destinations;
+        // A crowded round does not count, as in IPVS.
+        self.round = if full { 1 } else { self.round + u32::from(crowd.is_empty()) };
         Ok(())
     }
 }

@@ -19,8 +19,13 @@ pub use spill::{SpillStore, sweep_spill};
 pub use templates::{Children, sweep_templates};
 
 use lb_common::flow::{self, AtomicU32, LOAD_WORDS, Layout, Shared, Slab, Templates, Thresholds, V4, V6, meta};
+use crate::maps::Contents;
 use lb_common::hash::Seed;
+use lb_common::plan::{PlanKind, locality as locality_detail};
+use lb_common::server::server_flag;
+use lb_common::settings::switch;
 use lb_common::service::Service;
+use std::collections::BTreeMap;
 
 /// The tables a pass walks.
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +65,36 @@ pub struct Rules {
     pub servers: Vec<ServerRules>,
     /// By service id.
     pub services: Vec<Service>,
+    /// By id of a service of lblc or lblcr: after how many jiffies it forgets a destination.
+    pub expirations: BTreeMap<u32, u32>,
 }
 
 impl Rules {
+    /// As the maps have it.
+    pub fn of(contents: &Contents) -> Self {
+        let settings = &contents.settings;
+        let mut rules = Self { seed: settings.seed, hz: settings.hz, ..Self::default() };
+        let nodest = settings.is_on(switch::EXPIRE_NODEST_CONN);
+        for (id, server) in &contents.servers {
+            *grown(&mut rules.servers, *id) = ServerRules {
+                evict: nodest && !server.has(server_flag::AVAILABLE),
+                thresholds: contents.thresholds.get(id).copied(),
+                service: server.service.into(),
+            };
+        }
+        for (id, service) in &contents.services {
+            *grown(&mut rules.services, *id) = *service;
+        }
+        for (id, plan) in &contents.plans {
+            if plan.kind == PlanKind::Locality {
+                let replicate = plan.detail & locality_detail::REPLICATE != 0;
+                let expiration = if replicate { settings.lblcr_expiration } else { settings.lblc_expiration };
+                rules.expirations.insert(*id, expiration);
+            }
+        }
+        rules
+    }
+
     fn server(&self, id: u32) -> ServerRules {
         self.servers.get(id as usize).copied().unwrap_or_default()
     }

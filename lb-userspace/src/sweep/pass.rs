@@ -55,7 +55,7 @@ impl Pass {
         [tables.v4.count(), tables.v6.count(), tables.templates.count()].into_iter().map(u64::from).sum()
     }
 
-    /// Does the next bit. `now` is jiffies, `expiration` gives a service's time to forget destinations in jiffies.
+    /// Does the next bit. `now` is jiffies.
     ///
     /// # Errors
     /// The spill or the locality map failed. The next step begins a new pass, because this one did not see every flow.
@@ -65,8 +65,7 @@ impl Pass {
         rules: &Rules,
         now: u32,
         spill: &mut dyn SpillStore,
-        locality: Option<&mut dyn LocalityStore>,
-        expiration: impl Fn(u32) -> u32,
+        locality: &mut dyn LocalityStore,
     ) -> Result<Step, StoreError> {
         match self.place {
             Place::Start => {
@@ -105,9 +104,8 @@ impl Pass {
             }
             Place::Locality => {
                 self.place = Place::Start;
-                if let Some(store) = locality {
-                    self.gc.run(store, now, rules.hz, expiration, &mut self.tally)?;
-                }
+                let expiration = |service: u32| rules.expirations.get(&service).copied();
+                self.gc.run(locality, now, rules.hz, expiration, &mut self.tally)?;
                 let corrected = self.drift.finish(tables, rules, &self.tally);
                 Ok(Step::Done(Report { tally: std::mem::take(&mut self.tally), corrected }))
             }

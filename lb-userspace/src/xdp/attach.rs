@@ -65,8 +65,12 @@ pub(super) fn attach(
     Ok(attached)
 }
 
-/// All interfaces are looked up before the first is touched.
-fn indexes(interfaces: &[Interface]) -> Result<Vec<u32>, XdpError> {
+
+/// Indexes of the interfaces, in their order.
+///
+/// # Errors
+/// [`XdpError::NoInterface`] names those that exist.
+pub fn indexes(interfaces: &[Interface]) -> Result<Vec<u32>, XdpError> {
     let known = if_nameindex().map_err(|errno| XdpError::Interfaces(errno.into()))?;
     let known: Vec<(String, u32)> =
         known.iter().map(|entry| (entry.name().to_string_lossy().into_owned(), entry.index())).collect();

@@ -15,7 +15,7 @@ mod bpffs;
 mod object;
 mod size;
 
-pub use attach::{Attached, Attachment};
+pub use attach::{Attached, Attachment, indexes};
 pub use size::{Sizes, memory_available};
 
 use crate::jiffies::{Clock, ClockError};
