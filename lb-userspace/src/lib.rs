@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod model;
+pub mod neigh;
+pub mod netlink;
 pub mod object;
