@@ -108,8 +108,9 @@ fn by_lot<T: Tables>(tables: &T, settings: &Settings, plan: PlanHead) -> Option<
     if total == 0 {
         return None;
     }
-    let mut left =
-        [(tables.random() as u64 % (total + 1)) as i64, (tables.random() as u64 % (total + 1)) as i64];
+    let ends = total + 1;
+    let draw = || (tables.random() as u64).checked_rem(ends).map(|left| left as i64);
+    let mut left = [draw()?, draw()?];
     let by = Cost::wlc(settings);
     // Per draw: server, cost, weight.
     let mut drawn = [(0u32, 0u32, 0u32); 2];

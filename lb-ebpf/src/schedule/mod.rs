@@ -45,14 +45,11 @@ pub fn choose<T: Tables>(scene: &Scene<'_, T>, service: u32, memory: Memory) -> 
 /// A slot by hash, whatever the plan: weights still show in a wrr cycle.
 #[inline(always)]
 fn by_hash<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> Option<u32> {
-    if plan.is_empty() {
-        return None;
-    }
     let mut index = stateless(&packet.key.client, packet.key.client_port());
     // An overloaded server's neighbours take its share; after this many, nobody does.
     let mut tries = 0;
     while tries < 8 {
-        let slot = slot(tables, plan, index % plan.len())?;
+        let slot = slot(tables, plan, index.checked_rem(plan.len())?)?;
         if is_usable(tables, slot) {
             return Some(slot.server());
         }
