@@ -5,3 +5,7 @@ pub mod model;
 pub mod neigh;
 pub mod netlink;
 pub mod object;
+
+pub mod api;
+pub mod cli;
+pub mod client;

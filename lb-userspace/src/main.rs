@@ -1,1 +1,72 @@
-fn main() {}
+//! The `lb` command: arguments, logging, exit status.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use lb_userspace::cli::{Answer, Arguments, Ask, Command, Run};
+use lb_userspace::config;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// Exit status of wrong usage: `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell if the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Run(run) => direct(run),
+        Command::Ask(ask) => answer(ask),
+    };
+    match outcome {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        // `lb flows | head`: the reader has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lb: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn answer(ask: Ask) -> anyhow::Result<Answer> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    // The buffer outside: what is no terminal has styles stripped a block at a time.
+    let mut out = BufWriter::with_capacity(64 << 10, anstream::stdout());
+    let answer = runtime.block_on(ask.execute(&mut out, &mut anstream::stderr()))?;
+    out.flush()?;
+    Ok(answer)
+}
+
+fn direct(run: Run) -> anyhow::Result<Answer> {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("LB_LOG");
+    let filter = filter.from_env().context("LB_LOG")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
+    runtime.block_on(director(run))?;
+    Ok(Answer::Yes)
+}
+
+/// Is the director until it is told to stop.
+async fn director(run: Run) -> anyhow::Result<()> {
+    let model = config::load(&run.config)?.model;
+    anyhow::bail!("this build cannot load the program onto {} interfaces yet", model.interfaces.len())
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
