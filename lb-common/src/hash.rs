@@ -32,7 +32,8 @@ pub const fn dh(addr: &Addr) -> u32 {
 #[inline(always)]
 pub const fn stateless(addr: &Addr, port: u16) -> u32 {
     let mixed = addr.fold().wrapping_add((port as u32) << 16 | port as u32).wrapping_mul(GOLDEN_RATIO_32);
-    (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d) >> 4
+    let mixed = (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d);
+    mixed ^ mixed >> 12
 }
 
 /// First hash of mh: the place in the table. `port` in host order.

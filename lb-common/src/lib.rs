@@ -16,7 +16,7 @@
 //! | `TEMPLATES` | array, mapped | bucket | [`flow`] | datapath; sweeper removes | both |
 //! | `SPILL` | hash | [`flow::FlowKey`] | control, expires, meta | datapath; sweeper removes | both |
 //! | `SPILLED` | array, 1, mapped | | flows in `SPILL` | datapath, sweeper | datapath |
-//! | `LOCALITY` | hash | [`locality::LocalityKey`] | [`locality::Locality`] | datapath; sweeper removes | both |
+//! | `LOCALITY` | hash | [`locality::LocalityKey`] | [`locality::word`] | datapath; sweeper removes | both |
 //! | `FRAGMENTS` | LRU hash | [`fragment::FragmentKey`] | [`fragment::FragmentRoute`] | datapath | datapath |
 //! | `PATHS` | array | [`path::index`] | [`path::PathMtu`] | datapath | datapath |
 //! | `DENIED` | LPM trie | address | 1 | control plane | datapath |

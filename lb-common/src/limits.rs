@@ -26,7 +26,7 @@ pub const SPILL: u32 = 65_536;
 pub const LOCALITY: u32 = 65_536;
 
 /// Servers in one lblcr set.
-pub const LOCALITY_SET: usize = 32;
+pub const LOCALITY_SET: u32 = 32;
 
 /// Fragmented datagrams on their way at one time.
 pub const FRAGMENTS: u32 = 16_384;

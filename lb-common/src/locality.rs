@@ -1,7 +1,6 @@
 //! Destination affinity of lblc and lblcr: which servers a destination address went to.
 
-use crate::limits::LOCALITY_SET;
-use crate::net::Addr;
+use crate::{limits::LOCALITY_SET, net::Addr};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -10,20 +9,17 @@ pub struct LocalityKey {
     pub service: u32,
 }
 
-/// Servers of a destination, the newest first; lblc uses one. Written by the kernel, thinned out by the sweeper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Locality {
+/// Places of the words in the value. Written by the kernel, thinned out by the sweeper.
+pub mod word {
     /// Jiffies of the latest use.
-    pub used: u32,
+    pub const USED: u32 = 0;
     /// Jiffies of the latest change of the set.
-    pub modified: u32,
-    pub count: u32,
-    pub servers: [u16; LOCALITY_SET],
+    pub const MODIFIED: u32 = 1;
+    /// Servers in the set; lblc uses one.
+    pub const COUNT: u32 = 2;
+    /// Ids of the servers, the newest first.
+    pub const SERVERS: u32 = 3;
 }
 
-impl Default for Locality {
-    fn default() -> Self {
-        Self { used: 0, modified: 0, count: 0, servers: [0; LOCALITY_SET] }
-    }
-}
+/// Words of a value.
+pub const LOCALITY_WORDS: usize = word::SERVERS as usize + LOCALITY_SET as usize;

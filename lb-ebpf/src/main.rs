@@ -1,17 +1,112 @@
+//! The XDP programs: a context in, a [`Frame`] through [`process`], one count, an action out. Nothing is decided here.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+// The only way to compare-and-swap on this target: `core::sync::atomic` has none.
+#![cfg_attr(target_arch = "bpf", allow(internal_features))]
+
 #[cfg(not(target_arch = "bpf"))]
-fn main() {}
+fn main() {
+    // Cargo builds every binary of a workspace for the host too; this one has its life in the kernel.
+    eprintln!("this is the BPF side of lb: build it with `cargo xtask build`");
+    std::process::exit(64);
+}
+
+#[cfg(target_arch = "bpf")]
+mod maps;
+
 #[cfg(target_arch = "bpf")]
 mod kernel {
-    use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+    use crate::maps::{self, KernelMaps};
+    use aya_ebpf::{
+        EbpfContext,
+        bindings::{xdp_action, xdp_md},
+        helpers::{
+            bpf_jiffies64, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        },
+        macros::{map, xdp},
+        maps::Array,
+        programs::XdpContext,
+    };
+    use lb_common::counters::{Reason, Verdict};
+    use lb_ebpf::{
+        frame::{Ends, Frame, Room},
+        process,
+        verdict::Forwarded,
+    };
+
+    /// The director: every packet that comes in by an attached interface.
     #[xdp]
-    pub fn lb(_c: XdpContext) -> u32 {
+    pub(crate) fn lb(context: XdpContext) -> u32 {
+        let ends = Ends { start: context.data() as *mut u8, end: context.data_end() as *mut u8 };
+        let ingress = context.ingress_ifindex() as u32;
+        // SAFETY: the kernel's own bounds of the packet, which is this program's until it returns.
+        let mut frame = unsafe { Frame::new(ends, Driver(context.as_ptr().cast())) };
+        let (reason, egress) = match process(&mut frame, &KernelMaps) {
+            Ok(Forwarded { ifindex }) if ifindex == ingress => (Reason::Transmitted, ingress),
+            Ok(Forwarded { ifindex }) => (Reason::Redirected, ifindex),
+            Err(reason) => (reason, ingress),
+        };
+        maps::count(reason);
+        match reason.verdict() {
+            Verdict::Transmit | Verdict::Reply => xdp_action::XDP_TX,
+            // SAFETY: takes numbers only. An interface that is gone makes the kernel drop the packet.
+            Verdict::Redirect => unsafe { bpf_redirect(egress, 0) as u32 },
+            Verdict::Pass => xdp_action::XDP_PASS,
+            Verdict::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    /// The kernel's clock, for the control plane, which has no other way to read jiffies.
+    #[map]
+    static CLOCK: Array<u64> = Array::with_max_entries(1, 0);
+
+    /// Writes jiffies to `CLOCK`. Run by `BPF_PROG_TEST_RUN`, never attached.
+    #[xdp]
+    pub(crate) fn clock(_context: XdpContext) -> u32 {
+        if let Some(clock) = CLOCK.get_ptr_mut(0) {
+            // SAFETY: no arguments; a live map value of eight bytes.
+            unsafe { *clock = bpf_jiffies64() };
+        }
         xdp_action::XDP_PASS
     }
+
+    /// The driver's part in moving a packet's ends.
+    struct Driver(*mut xdp_md);
+
+    impl Driver {
+        #[inline(always)]
+        fn ends(&self) -> Ends {
+            let context = XdpContext::new(self.0);
+            Ends { start: context.data() as *mut u8, end: context.data_end() as *mut u8 }
+        }
+    }
+
+    impl Room for Driver {
+        #[inline(always)]
+        fn adjust_head(&mut self, delta: i32) -> Option<Ends> {
+            // SAFETY: the context this program was called with.
+            if unsafe { bpf_xdp_adjust_head(self.0, delta) } != 0 { None } else { Some(self.ends()) }
+        }
+
+        #[inline(always)]
+        fn adjust_tail(&mut self, delta: i32) -> Option<Ends> {
+            // SAFETY: as for `adjust_head`.
+            if unsafe { bpf_xdp_adjust_tail(self.0, delta) } != 0 { None } else { Some(self.ends()) }
+        }
+
+        #[inline(always)]
+        fn total(&self) -> usize {
+            // SAFETY: as for `adjust_head`.
+            unsafe { bpf_xdp_get_buff_len(self.0) as usize }
+        }
+    }
+
+    /// Never reached: the path has no operation that panics, and a program with one would not load.
     #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo) -> ! {
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
         loop {}
     }
+
     #[unsafe(link_section = "license")]
     #[unsafe(no_mangle)]
     static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

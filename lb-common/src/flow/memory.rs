@@ -49,6 +49,11 @@ impl<'a, L: Layout> Slab<'a, L> {
     pub fn new(words: &'a [AtomicU32]) -> Self {
         Self { words, layout: PhantomData }
     }
+
+    /// Number of buckets.
+    pub fn buckets(&self) -> u32 {
+        (self.words.len() / L::BUCKET as usize) as u32
+    }
 }
 
 impl<'a, L: Layout> Buckets<L> for Slab<'a, L> {
@@ -58,10 +63,5 @@ impl<'a, L: Layout> Buckets<L> for Slab<'a, L> {
     fn bucket(&self, index: u32) -> Option<Shared<'a>> {
         let at = index as usize * L::BUCKET as usize;
         self.words.get(at..at + L::BUCKET as usize).map(Shared)
-    }
-
-    #[inline(always)]
-    fn count(&self) -> u32 {
-        (self.words.len() / L::BUCKET as usize) as u32
     }
 }

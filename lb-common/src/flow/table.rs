@@ -49,10 +49,8 @@ use control::{ACTIVE, BUSY, CONFIRMED, LIVE, TAG};
 pub trait Buckets<L: Layout> {
     type Words: Words;
 
-    /// `index` below [`Buckets::count`]; `None` only where a caller broke that.
+    /// `None` past the last bucket.
     fn bucket(&self, index: u32) -> Option<Self::Words>;
-
-    fn count(&self) -> u32;
 }
 
 /// Words of a value in the spill map: what a bucket of one way needs, in either family's layout.
@@ -117,14 +115,12 @@ impl<L: Layout, W: Words> Entry<L, W> {
         Some((Self { words, control, meta, layout: PhantomData }, key))
     }
 
-    /// A new flow as the spill map holds it: a bucket whose only way is way 0.
+    /// Lays a new flow out as the spill map holds it, a bucket whose only way is way 0, over zeroes.
     #[inline(always)]
-    pub fn to_spill(new: &NewFlow<'_>) -> [u32; SPILL_WORDS] {
-        let mut words = [0; SPILL_WORDS];
-        words[0] = LIVE | new.state_bits;
-        words[EXPIRES as usize] = new.expires;
-        words[(ENTRIES + 2 * L::ADDRESS + 1) as usize] = new.meta;
-        words
+    pub fn fill_spill(words: W, new: &NewFlow<'_>) {
+        words.store(EXPIRES, new.expires);
+        words.store(ENTRIES + 2 * L::ADDRESS + 1, new.meta);
+        words.store(0, LIVE | new.state_bits);
     }
 
     /// The live flow in a value of the spill map. The key is the map's; its words in the value are not used.

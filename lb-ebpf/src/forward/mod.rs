@@ -1,0 +1,181 @@
+//! Step 5: on to the real server: time to live, size, and the headers its forwarding method wants.
+
+mod gre;
+mod gue;
+mod outer;
+mod size;
+
+use crate::{
+    checksum,
+    frame::{Frame, Room},
+    parse::Packet,
+    reply,
+    tables::Tables,
+    verdict::{Forwarded, Stop},
+    wire::{eth, ipv4, ipv6},
+};
+use lb_common::{
+    counters::Reason,
+    net::proto,
+    server::{Method, NO_VLAN, Server, server_flag},
+    settings::{Settings, feature},
+};
+use outer::Inner;
+
+/// For `ok_or`: bytes that were there a moment ago, or headroom that the driver does not have.
+const NO_ROOM: Stop = Stop::new(Reason::DroppedNoRoom);
+
+#[inline(always)]
+pub fn send<R: Room, T: Tables>(
+    frame: &mut Frame<R>,
+    tables: &T,
+    settings: &Settings,
+    packet: &Packet,
+    id: u32,
+    now: u32,
+) -> Result<Forwarded, Stop> {
+    let server = tables.server(id).ok_or(Reason::DroppedServerGone)?;
+    if server.has(server_flag::LOCAL) {
+        return Err(Reason::PassedLocal.into());
+    }
+    if !server.has(server_flag::REACHABLE) {
+        return Err(Reason::DroppedUnreachable.into());
+    }
+    let ttl: u8 = frame.read(packet.l3 + ttl_at(packet)).ok_or(NO_ROOM)?;
+    if ttl <= 1 {
+        return Err(reply::time_exceeded(packet));
+    }
+    decrement(frame, packet, ttl).ok_or(NO_ROOM)?;
+    let overhead = overhead(tables, server);
+    if let Some(mtu) = size::exceeded(tables, packet, server, overhead, now)? {
+        return Err(reply::too_big(packet, mtu));
+    }
+    if overhead == 0 {
+        link(frame, tables, packet, server, 0, None).ok_or(NO_ROOM)?;
+    } else {
+        encapsulate(frame, tables, settings, packet, server, overhead).ok_or(NO_ROOM)?;
+    }
+    Ok(Forwarded { ifindex: server.ifindex })
+}
+
+#[inline(always)]
+fn ttl_at(packet: &Packet) -> usize {
+    if packet.is_v6 { ipv6::HOP_LIMIT } else { ipv4::TTL }
+}
+
+/// One hop passed. IPv4 has a header checksum to keep true.
+#[inline(always)]
+fn decrement<R: Room>(frame: &mut Frame<R>, packet: &Packet, ttl: u8) -> Option<()> {
+    let l3 = packet.l3;
+    if !packet.is_v6 {
+        let protocol: u8 = frame.read(l3 + ipv4::PROTOCOL)?;
+        let sum: u16 = frame.read(l3 + ipv4::CHECKSUM)?;
+        let old = u16::from_be_bytes([ttl, protocol]).to_be();
+        let new = u16::from_be_bytes([ttl - 1, protocol]).to_be();
+        frame.write(l3 + ipv4::CHECKSUM, checksum::replace(sum, old, new))?;
+    }
+    frame.write(l3 + ttl_at(packet), ttl - 1)
+}
+
+/// Bytes the forwarding method puts in front of the packet.
+#[inline(always)]
+fn overhead<T: Tables>(tables: &T, server: &Server) -> usize {
+    if tables.features() & feature::TUNNELS == 0 || server.method == Method::Dr as u8 {
+        return 0;
+    }
+    let header = if server.rip.is_v4() { ipv4::HEADER } else { ipv6::HEADER };
+    if server.method == Method::Gre as u8 {
+        header + gre::overhead(server.has(server_flag::CHECKSUM))
+    } else if server.method == Method::Gue as u8 {
+        header + gue::OVERHEAD
+    } else {
+        header
+    }
+}
+
+/// Writes the link header in front of `overhead` bytes for outer headers, tags included. `outer_type`: the type of what
+/// follows, `None` for the packet as it came. Where what follows begins.
+#[inline(always)]
+fn link<R: Room, T: Tables>(
+    frame: &mut Frame<R>,
+    tables: &T,
+    packet: &Packet,
+    server: &Server,
+    overhead: usize,
+    outer_type: Option<u16>,
+) -> Option<usize> {
+    let mut l2 = packet.l3;
+    let has_vlan = tables.features() & feature::VLAN != 0;
+    if has_vlan {
+        l2 = eth::HEADER;
+        if server.vlan[0] != NO_VLAN {
+            l2 += eth::TAG;
+            if server.vlan[1] != NO_VLAN {
+                l2 += eth::TAG;
+            }
+        }
+    }
+    frame.grow_front((l2 + overhead) as i32 - packet.l3 as i32)?;
+    frame.write(eth::DESTINATION, server.dmac)?;
+    frame.write(eth::SOURCE, server.smac)?;
+    if has_vlan {
+        let plain = if packet.is_v6 { eth::IPV6 } else { eth::IPV4 };
+        tags(frame, server, outer_type.unwrap_or(plain))?;
+    } else if let Some(ethertype) = outer_type {
+        frame.write(eth::TYPE, ethertype)?;
+    }
+    Some(l2)
+}
+
+/// Writes the tags the server is behind, and the type behind them. Of two the outer is a service tag (802.1ad).
+#[inline(always)]
+fn tags<R: Room>(frame: &mut Frame<R>, server: &Server, ethertype: u16) -> Option<()> {
+    let [first, second] = server.vlan;
+    if first == NO_VLAN {
+        return frame.write(eth::TYPE, ethertype);
+    }
+    let is_double = second != NO_VLAN;
+    frame.write(eth::TYPE, if is_double { eth::VLAN_SERVICE } else { eth::VLAN })?;
+    frame.write(eth::TYPE + 2, first.to_be())?;
+    if is_double {
+        frame.write(eth::TYPE + 4, eth::VLAN)?;
+        frame.write(eth::TYPE + 6, second.to_be())?;
+        return frame.write(eth::TYPE + 8, ethertype);
+    }
+    frame.write(eth::TYPE + 4, ethertype)
+}
+
+/// Puts the packet into a tunnel. IPIP has nothing between the outer header and the packet.
+#[inline(never)]
+fn encapsulate<R: Room, T: Tables>(
+    frame: &mut Frame<R>,
+    tables: &T,
+    settings: &Settings,
+    packet: &Packet,
+    server: &Server,
+    overhead: usize,
+) -> Option<()> {
+    let inner = Inner::read(frame, packet)?;
+    let sum = if server.has(server_flag::CHECKSUM) {
+        checksum::of_frame(frame, packet.l3, packet.length as usize)?
+    } else {
+        0
+    };
+    let outer_type = if server.rip.is_v4() { eth::IPV4 } else { eth::IPV6 };
+    let l2 = link(frame, tables, packet, server, overhead, Some(outer_type))?;
+    let protocol = if server.method == Method::Gre as u8 {
+        proto::GRE
+    } else if server.method == Method::Gue as u8 {
+        proto::UDP
+    } else {
+        inner.protocol()
+    };
+    let outer = outer::write(frame, tables, settings, packet, server, &inner, protocol, l2, overhead)?;
+    if protocol == proto::GRE {
+        gre::write(frame, outer.next, &inner, server.has(server_flag::CHECKSUM), sum)
+    } else if protocol == proto::UDP {
+        gue::write(frame, packet, server, &inner, &outer, sum)
+    } else {
+        Some(())
+    }
+}

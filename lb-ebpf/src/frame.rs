@@ -1,0 +1,138 @@
+//! A bounds-checked window on a packet's bytes, and the way to make it longer or shorter at either end.
+//! The library's only unsafe code.
+
+/// What the driver (or, on the host, a buffer) can do for a packet: move its ends.
+pub trait Room {
+    /// Moves the front by `delta` bytes, negative to grow. The new ends, or `None` if there is no room.
+    fn adjust_head(&mut self, delta: i32) -> Option<Ends>;
+
+    /// Moves the end by `delta` bytes, positive to grow. The new ends, or `None` if there is no room.
+    fn adjust_tail(&mut self, delta: i32) -> Option<Ends>;
+
+    /// Bytes of the whole packet, those in further buffers included.
+    fn total(&self) -> usize;
+}
+
+/// First byte of the packet and the byte behind its last (of the first buffer).
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    pub start: *mut u8,
+    pub end: *mut u8,
+}
+
+/// Types that may be read from and written to a packet at any place: every bit pattern is a value.
+pub trait Wire: Copy {}
+
+impl Wire for u8 {}
+impl Wire for u16 {}
+impl Wire for u32 {}
+impl Wire for u64 {}
+impl<const N: usize> Wire for [u8; N] {}
+impl<const N: usize> Wire for [u32; N] {}
+impl Wire for lb_common::net::Mac {}
+
+/// A packet from its Ethernet header on.
+#[derive(Debug)]
+pub struct Frame<R> {
+    ends: Ends,
+    room: R,
+}
+
+impl<R: Room> Frame<R> {
+    /// # Safety
+    /// `ends` must enclose memory that is valid for reads and writes as long as the frame lives, that nobody else
+    /// refers to, and `room` must return such ends as well.
+    #[inline(always)]
+    pub unsafe fn new(ends: Ends, room: R) -> Self {
+        Self { ends, room }
+    }
+
+    /// The value at `at`, as it stands in memory; `None` past the end.
+    #[inline(always)]
+    pub fn read<T: Wire>(&self, at: usize) -> Option<T> {
+        let place = self.place::<T>(at)?;
+        // SAFETY: `place` checked that the bytes lie before the end; `T` takes every bit pattern. Volatile, so that
+        // the value is fetched where it is used: kept in a register across branches, the verifier would follow its
+        // refinements down every path.
+        Some(unsafe { load(place) })
+    }
+
+    /// Writes `value` at `at`; `None` past the end, with nothing written.
+    #[inline(always)]
+    pub fn write<T: Wire>(&mut self, at: usize, value: T) -> Option<()> {
+        let place = self.place::<T>(at)?;
+        // SAFETY: `place` checked that the bytes lie before the end, and `&mut self` makes them ours.
+        unsafe { store(place, value) };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn place<T>(&self, at: usize) -> Option<*mut T> {
+        let place = self.ends.start.wrapping_add(at);
+        // The verifier learns the packet's range from exactly this comparison.
+        if place.wrapping_add(size_of::<T>()) > self.ends.end { None } else { Some(place.cast()) }
+    }
+
+    /// Bytes in the first buffer, which is the whole packet unless the driver splits jumbo frames.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.ends.end as usize - self.ends.start as usize
+    }
+
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the whole packet. Costs a helper call where [`Frame::len`] costs nothing.
+    #[inline(always)]
+    pub fn total(&self) -> usize {
+        self.room.total()
+    }
+
+    /// Adds `bytes` at the front, or takes them away if negative. What is added is undefined until written. `None` if the
+    /// driver has no headroom.
+    #[inline(always)]
+    pub fn grow_front(&mut self, bytes: i32) -> Option<()> {
+        if bytes != 0 {
+            self.ends = self.room.adjust_head(-bytes)?;
+        }
+        Some(())
+    }
+
+    /// Cuts or extends the packet at its end by `delta` bytes.
+    #[inline(always)]
+    pub fn adjust_end(&mut self, delta: i32) -> Option<()> {
+        self.ends = self.room.adjust_tail(delta)?;
+        Some(())
+    }
+}
+
+/// # Safety
+/// `place` must be valid for reads of `T`; it need not be aligned.
+#[inline(always)]
+unsafe fn load<T: Copy>(place: *const T) -> T {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the kernel lets programs read packets at any alignment where the machine does, and its verifier
+    // refuses the program where it does not.
+    return unsafe { core::ptr::read_volatile(place) };
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's.
+    return unsafe { core::ptr::read_unaligned(place) };
+}
+
+/// # Safety
+/// `place` must be valid for writes of `T`; it need not be aligned.
+#[inline(always)]
+unsafe fn store<T: Copy>(place: *mut T, value: T) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as for `load`.
+    unsafe {
+        core::ptr::write_volatile(place, value)
+    };
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: the caller's.
+    unsafe {
+        core::ptr::write_unaligned(place, value)
+    };
+}

@@ -1,0 +1,6 @@
+//! UDP (RFC 768).
+
+use network_types::udp::UdpHdr;
+
+pub const HEADER: usize = UdpHdr::LEN;
+pub const CHECKSUM: usize = 6;
