@@ -5,3 +5,4 @@ pub mod model;
 pub mod neigh;
 pub mod netlink;
 pub mod object;
+pub mod scheduler;
