@@ -13,8 +13,9 @@ use std::net::IpAddr;
 use lb_common::limits::LEAST_CANDIDATES;
 use lb_common::net::Addr;
 use lb_common::plan::{PlanKind, Slot, cost};
-use lb_userspace::scheduler::execute::{Datapath, Packet, World};
-use lb_userspace::scheduler::{Entry, Load, Plan, Scheduler, window};
+use lb_userspace::model::Scheduler;
+use lb_userspace::scheduler::execute::{Datapath, Packet, Server, World};
+use lb_userspace::scheduler::{Entry, Load, Plan, window};
 
 const SERVERS: usize = 1_000;
 const EVENTS: u32 = 1_000_000;
@@ -105,7 +106,8 @@ fn simulate(weights: &[u32], flows: usize, events: u32, candidates: Candidates) 
         }
         if live.len() < flows && (event < flows as u32 || random.below(2) == 0) {
             let load = |id: u32| loads[id as usize];
-            let mut world = World { load: &load, eligible: &|_| true, draw: &mut |_| 0, now: 0 };
+            let always = |_| Server { weight: 1, available: true };
+            let mut world = World { load: &load, server: &always, draw: &mut |_| 0, now: 0 };
             let server = datapath.choose(&plan, &packet, &mut world).expect("no server is overloaded");
             loads[server as usize].active += 1;
             live.push(server);

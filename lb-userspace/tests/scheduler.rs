@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use lb_common::net::Addr;
-use lb_userspace::scheduler::execute::{Datapath, Packet, World};
+use lb_userspace::model::{Scheduler, SchedulerFlags};
+use lb_userspace::scheduler::execute::{Datapath, Packet, Server, World};
 use lb_userspace::scheduler::reference::{Moment, Service};
-use lb_userspace::scheduler::{Edit, Entry, Load, Plan, Schedule, Scheduler, SchedulerFlags};
+use lb_userspace::scheduler::{Edit, Entry, Load, Plan, Schedule};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -96,6 +97,8 @@ struct Pair {
     /// Server of every flow, and whether it is active.
     flows: Vec<(u32, bool)>,
     removed: Vec<u32>,
+    /// As they were when they were removed.
+    gone: HashMap<u32, Entry>,
     next: u32,
     now: u64,
     lots: u64,
@@ -118,6 +121,7 @@ impl Pair {
             loads: HashMap::new(),
             flows: Vec::new(),
             removed: Vec::new(),
+            gone: HashMap::new(),
             next: 1,
             now: 0,
             lots: 1,
@@ -204,6 +208,7 @@ impl Pair {
             let Some(edit) = edit else { continue };
             if let Edit::Remove(id) = edit {
                 self.removed.push(id);
+                self.gone.extend(list.iter().filter(|entry| entry.id == id).map(|&entry| (id, entry)));
             }
             lb_userspace::scheduler::apply(&mut list, &edit);
             self.reference.edit(&edit);
@@ -236,9 +241,12 @@ impl Pair {
         let expected = self.reference.choose(&mut moment);
 
         let load = |id| self.loads.get(&id).copied().unwrap_or_default();
-        let eligible =
-            |id| self.schedule.entries().iter().any(|entry| entry.id == id && entry.live_weight() > 0);
-        let mut world = World { load: &load, eligible: &eligible, draw: &mut draw2, now: self.now };
+        let server = |id| {
+            let listed = self.schedule.entries().iter().find(|entry| entry.id == id);
+            let weight = listed.map_or_else(|| self.gone[&id].live_weight(), Entry::live_weight);
+            Server { weight, available: listed.is_some() }
+        };
+        let mut world = World { load: &load, server: &server, draw: &mut draw2, now: self.now };
         let got = self.datapath.choose(self.schedule.plan(), &packet, &mut world);
         if got != expected {
             // mh-fallback gives up after HASH_PROBES; that it finds nothing must be chance, not a rule.
@@ -272,32 +280,20 @@ fn decides_as_ipvs(scheduler: Scheduler, cases: u32) {
     let config = Config { failure_persistence: None, ..Config::with_cases(cases) };
     let flags = (any::<bool>(), any::<bool>()).prop_map(|(port, fallback)| SchedulerFlags { port, fallback });
     let first = prop::collection::vec(weight(), 0..8);
-    let life = (flags, any::<bool>(), any::<bool>(), first, prop::collection::vec(step(), 1..300));
+    let life = (flags, any::<bool>(), first, prop::collection::vec(step(), 1..300));
     let served = Cell::new(0);
     TestRunner::new(config)
-        .run(&life, |(flags, since_2026, time_passes, first, steps)| {
+        .run(&life, |(flags, since_2026, first, steps)| {
             let mut pair = Pair::new(scheduler, flags, since_2026);
             pair.edit(&first.iter().map(|&weight| Change::Add { weight }).collect::<Vec<_>>());
             for step in steps {
-                pair.step(&within_lblcr(scheduler, time_passes, step));
+                pair.step(&step);
             }
             served.set(served.get() + pair.served);
             Ok(())
         })
         .unwrap();
     assert!(served.get() > cases * 20, "{} flows in {cases} lives", served.get());
-}
-
-/// lblcr weighs removed servers when it thins out a set, the datapath cannot: a life has removals or long waits.
-fn within_lblcr(scheduler: Scheduler, time_passes: bool, step: Step) -> Step {
-    match step {
-        Step::Wait(_) if scheduler == Scheduler::Lblcr && !time_passes => Step::Wait(0),
-        Step::Edits(mut changes) if scheduler == Scheduler::Lblcr && time_passes => {
-            changes.retain(|change| !matches!(change, Change::Remove { .. }));
-            Step::Edits(changes)
-        }
-        step => step,
-    }
 }
 
 macro_rules! decides_as_ipvs {

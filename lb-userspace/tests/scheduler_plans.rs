@@ -6,13 +6,16 @@ use lb_common::hash;
 use lb_common::limits::LEAST_CANDIDATES;
 use lb_common::net::Addr;
 use lb_common::plan::PlanKind;
-use lb_userspace::scheduler::execute::{Datapath, Packet, World};
-use lb_userspace::scheduler::{
-    CYCLE_SLOTS, Edit, Entry, Load, Plan, Schedule, Scheduler, SchedulerFlags, Warning, window,
-};
+use lb_userspace::model::{Scheduler, SchedulerFlags};
+use lb_userspace::scheduler::execute::{Datapath, Packet, Server, World};
+use lb_userspace::scheduler::{CYCLE_SLOTS, Edit, Entry, Load, Plan, Schedule, Warning, window};
 
 fn idle(_: u32) -> Load {
     Load::default()
+}
+
+fn always(_: u32) -> Server {
+    Server { weight: 1, available: true }
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -45,7 +48,7 @@ fn servers(plan: &Plan) -> Vec<u32> {
 }
 
 fn choose(datapath: &mut Datapath, plan: &Plan, packet: &Packet, load: &dyn Fn(u32) -> Load) -> Option<u32> {
-    let mut world = World { load, eligible: &|_| true, draw: &mut |_| 0, now: 0 };
+    let mut world = World { load, server: &always, draw: &mut |_| 0, now: 0 };
     datapath.choose(plan, packet, &mut world)
 }
 
@@ -267,10 +270,14 @@ fn mh_has_room_for_as_many_servers_as_slots() {
 #[test]
 fn a_service_without_a_usable_server_has_no_plan() {
     use Scheduler::*;
-    for scheduler in [Rr, Wrr, Lc, Wlc, Sed, Nq, Lblc, Lblcr, Fo, Ovf, Twos] {
+    for scheduler in [Rr, Wrr, Lc, Wlc, Sed, Nq, Fo, Ovf, Twos] {
         for weights in [&[][..], &[0, 0]] {
             assert_eq!(*bound(scheduler, list(weights)).plan(), Plan::NONE, "{scheduler:?} {weights:?}");
         }
+    }
+    for scheduler in [Lblc, Lblcr] {
+        let plan = bound(scheduler, list(&[0, 0]));
+        assert_eq!((plan.plan().kind, servers(plan.plan())), (PlanKind::Locality, vec![]), "{scheduler:?}");
     }
     for scheduler in [Sh, Dh, Mh] {
         assert_eq!(*bound(scheduler, Vec::new()).plan(), Plan::NONE, "{scheduler:?}");
@@ -304,7 +311,7 @@ fn twos_draws_by_weight_with_ipvs_s_bias_to_the_head() {
             left -= 1;
             std::mem::take(&mut lots[left])
         };
-        let mut world = World { load: &idle, eligible: &|_| true, draw: &mut draw, now: 0 };
+        let mut world = World { load: &idle, server: &always, draw: &mut draw, now: 0 };
         let packet = packet("192.0.2.1", 1, "192.0.2.2");
         let server = Datapath::new(0).choose(schedule.plan(), &packet, &mut world).unwrap();
         chosen[server as usize] += 1;

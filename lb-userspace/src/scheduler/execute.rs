@@ -28,11 +28,19 @@ pub struct Packet {
     pub destination: Addr,
 }
 
+/// Of a server's record ([`lb_common::server::Server`]), what lblc and lblcr look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// 0 while drained or unreachable; a removed server's stays.
+    pub weight: u32,
+    /// In the configuration.
+    pub available: bool,
+}
+
 /// The datapath's view of servers at one moment.
 pub struct World<'a> {
     pub load: &'a dyn Fn(u32) -> Load,
-    /// In the configuration, reachable and not drained: the flags of [`lb_common::server::Server`].
-    pub eligible: &'a dyn Fn(u32) -> bool,
+    pub server: &'a dyn Fn(u32) -> Server,
     /// A number from 0 to the given one, both included, all equally likely.
     pub draw: &'a mut dyn FnMut(u64) -> u64,
     /// Seconds.
@@ -168,9 +176,12 @@ impl Datapath {
         let known = found.is_some();
         if let Some(destination) = found {
             let server = if replicate {
-                destination.cheapest_and_thin_out(candidates, self.lblcr_expiration, self.since_2026, world)
+                destination.cheapest_and_thin_out(self.lblcr_expiration, self.since_2026, world)
             } else {
-                destination.servers.first().copied().filter(|&server| (world.eligible)(server))
+                destination.servers.first().copied().filter(|&server| {
+                    let server = (world.server)(server);
+                    server.available && server.weight > 0
+                })
             };
             if let Some(server) = server
                 && !is_crowded(server, candidates, world)
@@ -187,7 +198,7 @@ impl Datapath {
             } else if !destination.servers.contains(&server) {
                 destination.servers.insert(0, server);
                 // IPVS's sets have no bound; here the oldest makes room.
-                destination.servers.truncate(LOCALITY_SET);
+                destination.servers.truncate(LOCALITY_SET as usize);
                 destination.modified = world.now;
             }
         }
@@ -196,24 +207,18 @@ impl Datapath {
 }
 
 impl Destination {
-    /// The set's cheapest by wlc, then, a set that has not changed for long loses its most loaded. Only servers that are
-    /// candidates count: the weight of the others is not known. (IPVS also weighs removed servers for removal.)
-    fn cheapest_and_thin_out(
-        &mut self,
-        candidates: &[Slot],
-        expiration: u64,
-        since_2026: bool,
-        world: &World,
-    ) -> Option<u32> {
-        let weighed = |&server: &u32| {
-            let load = (world.load)(server);
-            Some((server, weight(server, candidates)?, overhead(load.active, load.inactive, since_2026)))
+    /// The set's cheapest by wlc; then a set that has not changed for long loses its most loaded, which may be the same.
+    fn cheapest_and_thin_out(&mut self, expiration: u64, since_2026: bool, world: &World) -> Option<u32> {
+        let weighed = |&id: &u32| {
+            let load = (world.load)(id);
+            let weight = (world.server)(id).weight;
+            (weight > 0).then(|| (id, weight, overhead(load.active, load.inactive, since_2026)))
         };
         let mut best: Option<(u32, u32, u32)> = None;
         let mut worst: Option<(u32, u32, u32)> = None;
         for (server, weight, cost) in self.servers.iter().filter_map(weighed) {
-            if !(world.load)(server).overloaded
-                && best.is_none_or(|(_, than_weight, than)| is_cheaper(cost, weight, than, than_weight))
+            let takes = (world.server)(server).available && !(world.load)(server).overloaded;
+            if takes && best.is_none_or(|(_, than_weight, than)| is_cheaper(cost, weight, than, than_weight))
             {
                 best = Some((server, weight, cost));
             }
@@ -232,16 +237,12 @@ impl Destination {
     }
 }
 
-/// More active flows than its weight, while another has fewer than half of its own. A server beyond the window is busier
-/// than every candidate and counts as having too many.
+/// More active flows than its weight, while a candidate has fewer than half of its own. The window of a large service
+/// holds the idlest, so that it has such a server if there is one.
 fn is_crowded(server: u32, candidates: &[Slot], world: &World) -> bool {
     let active = |server| (world.load)(server).active;
-    weight(server, candidates).is_none_or(|weight| active(server) > weight)
+    active(server) > (world.server)(server).weight
         && candidates.iter().any(|slot| u64::from(active(slot.server())) * 2 < u64::from(slot.number()))
-}
-
-fn weight(server: u32, candidates: &[Slot]) -> Option<u32> {
-    candidates.iter().find(|slot| slot.server() == server).map(|slot| slot.number())
 }
 
 /// fo: the first that is not overloaded. Of more than [`CYCLE_TRIES`] servers only the heaviest are looked at.
@@ -270,7 +271,8 @@ fn hashed(plan: &Plan, packet: &Packet, world: &World) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::{Entry, Schedule, Scheduler, SchedulerFlags};
+    use crate::model::{Scheduler, SchedulerFlags};
+    use crate::scheduler::{Entry, Schedule};
 
     fn idle(_: u32) -> Load {
         Load::default()
@@ -287,7 +289,8 @@ mod tests {
         for begin in 0..2 * schedule.plan().slots.len() as u64 {
             let mut datapath = Datapath::new(begin);
             let load = |id| Load { overloaded: id != 1, ..Load::default() };
-            let mut world = World { load: &load, eligible: &|_| true, draw: &mut |_| 0, now: 0 };
+            let server = |_| Server { weight: 1, available: true };
+            let mut world = World { load: &load, server: &server, draw: &mut |_| 0, now: 0 };
             assert_eq!(datapath.choose(schedule.plan(), &packet, &mut world), Some(1), "from {begin}");
             assert!(datapath.cursor > begin && datapath.cursor - begin <= schedule.plan().slots.len() as u64);
         }

@@ -5,7 +5,8 @@ use lb_common::hash::{self, MH_TABLE};
 use lb_common::net::Addr;
 use lb_common::plan::{PlanKind, Slot, hash_detail};
 
-use super::{Entry, Plan, SchedulerFlags, Warning, sh, wrr};
+use super::{Entry, Plan, Warning, sh, wrr};
+use crate::model::SchedulerFlags;
 
 /// Turns a visit may give one server at most: 2^6 (IPVS: half of `IP_VS_MH_TAB_INDEX`, in bits).
 const TURN_BITS: u32 = 6;

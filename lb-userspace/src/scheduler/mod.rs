@@ -45,11 +45,13 @@ mod wrr;
 
 pub use cycle::{CYCLE_SLOTS, CYCLE_TRIES};
 pub use entry::{Edit, Entry, apply, edits_between};
-pub use plan::{Load, Plan, Scheduler, SchedulerFlags, Warning};
+pub use plan::{Load, Plan, Warning};
 pub use schedule::Schedule;
 pub use window::window;
 
 use lb_common::plan::PlanKind;
+
+use crate::model::{Scheduler, SchedulerFlags};
 
 /// A plan from scratch. rr and wrr start at the head of the list; [`Schedule`] moves the cursor to where they were.
 fn plan(
@@ -59,7 +61,11 @@ fn plan(
     loads: &dyn Fn(u32) -> Load,
 ) -> (Plan, Option<Warning>) {
     let least = |cost| Plan::new(PlanKind::Least, cost, window(scheduler, entries, loads));
-    let locality = |detail| Plan::new(PlanKind::Locality, detail, window(scheduler, entries, loads));
+    // Without candidates, too: looking a destination up marks it used, and thins out its set.
+    let locality = |detail| {
+        let slots = window(scheduler, entries, loads);
+        Plan { kind: PlanKind::Locality, detail, slots, cursor: 0 }
+    };
     match scheduler {
         Scheduler::Rr => (rr::plan(entries), None),
         Scheduler::Wrr => wrr::plan(entries),

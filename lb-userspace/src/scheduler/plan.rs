@@ -2,34 +2,6 @@
 
 use lb_common::plan::{PlanKind, Slot};
 
-/// How a server is chosen for a new flow, under IPVS's short names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheduler {
-    Rr,
-    Wrr,
-    Lc,
-    Wlc,
-    Sh,
-    Dh,
-    Sed,
-    Nq,
-    Lblc,
-    Lblcr,
-    Mh,
-    Fo,
-    Ovf,
-    Twos,
-}
-
-/// `sh-port`, `sh-fallback`, `mh-port`, `mh-fallback`. Other schedulers have no flags and ignore them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SchedulerFlags {
-    /// The client's port is hashed too.
-    pub port: bool,
-    /// When the hash leads to a server that cannot take the flow, try on.
-    pub fallback: bool,
-}
-
 /// How busy a server is; read from the datapath's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {

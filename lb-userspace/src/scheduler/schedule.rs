@@ -1,6 +1,7 @@
 //! A service's schedule: its list, its plan, and what the scheduler remembers across edits.
 
-use super::{Edit, Entry, Load, Plan, Scheduler, SchedulerFlags, Warning, apply, plan, rr, window, wrr};
+use super::{Edit, Entry, Load, Plan, Warning, apply, plan, rr, window, wrr};
+use crate::model::{Scheduler, SchedulerFlags};
 
 /// A service's scheduler at work. Made new for a new service and when the scheduler or its flags change; every
 /// edit makes the next one from it.

@@ -3,7 +3,8 @@
 use lb_common::hash::SH_TABLE;
 use lb_common::plan::{PlanKind, Slot, hash_detail};
 
-use super::{Entry, Plan, SchedulerFlags};
+use super::{Entry, Plan};
+use crate::model::SchedulerFlags;
 
 /// Around the list, each server gets as many buckets in a row as its weight says. One of weight 0 gets one, and
 /// its clients are refused, or move on with sh-fallback. An unreachable server keeps the buckets of its weight, so

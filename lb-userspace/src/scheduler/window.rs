@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 use lb_common::limits::LEAST_CANDIDATES;
 use lb_common::plan::Slot;
 
-use super::{Entry, Load, Scheduler, lc, nq, ovf, sed, twos, wlc};
+use super::{Entry, Load, lc, nq, ovf, sed, twos, wlc};
+use crate::model::Scheduler;
 
 /// Candidates in list order: every server with a weight, or, when there are more than [`LEAST_CANDIDATES`], the ones
 /// the scheduler would choose first by these loads, the earlier in the list among equals. Overloaded servers come

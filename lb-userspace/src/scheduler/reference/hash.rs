@@ -3,9 +3,9 @@
 use lb_common::hash;
 use lb_common::net::Addr;
 
-use super::super::SchedulerFlags;
 use super::super::execute::Packet;
 use super::Server;
+use crate::model::SchedulerFlags;
 
 /// Buckets; empty while there are none.
 #[derive(Clone, Debug, Default)]

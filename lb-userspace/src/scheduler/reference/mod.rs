@@ -9,7 +9,8 @@ mod least;
 mod locality;
 
 use super::execute::Packet;
-use super::{Edit, Entry, Load, Scheduler, SchedulerFlags};
+use super::{Edit, Entry, Load};
+use crate::model::{Scheduler, SchedulerFlags};
 
 /// A destination of IPVS's list.
 #[derive(Clone, Copy, Debug)]
