@@ -247,7 +247,10 @@ impl Keeper {
             return Err(ReloadError::NeedsRestart { what });
         }
         if let Err(source) = self.take_over(&new).await {
-            warn!(error = &*source, "the new configuration could not be put in force, returning to the old one");
+            warn!(
+                error = &*source,
+                "the new configuration could not be put in force, returning to the old one"
+            );
             if let Err(error) = self.take_over(&old).await {
                 error!(error = &*error, "nor could the old one; trying on");
             }
@@ -255,7 +258,11 @@ impl Keeper {
         }
         self.loaded = SystemTime::now();
         self.publish(self.shared.view().next_hops.clone());
-        Ok(Reload { file, changes: changes::between(&old, &new), findings: describe::findings(&valid.warnings) })
+        Ok(Reload {
+            file,
+            changes: changes::between(&old, &new),
+            findings: describe::findings(&valid.warnings),
+        })
     }
 
     /// Puts a model in force.
@@ -281,7 +288,10 @@ impl Keeper {
         let addresses: Vec<IpAddr> = wanted(model).into_iter().map(|server| server.address).collect();
         let known = |table: &NextHopTable| {
             addresses.iter().all(|address| {
-                !matches!(table.get(address), None | Some(Err(Unresolved::LookingUp { .. } | Unresolved::NoAnswer { .. })))
+                !matches!(
+                    table.get(address),
+                    None | Some(Err(Unresolved::LookingUp { .. } | Unresolved::NoAnswer { .. }))
+                )
             })
         };
         // Those that have not answered by then are told of by the round that follows.

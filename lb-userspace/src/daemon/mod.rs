@@ -43,6 +43,9 @@ use tracing::{error, info, warn};
 /// How long a new daemon goes by the next hops it found in the maps.
 const REMEMBER: Duration = Duration::from_secs(5);
 
+/// How often the program's log is looked at; it is for rare events.
+const LOG_EVERY: Duration = Duration::from_millis(200);
+
 /// What the command line says over the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -54,7 +57,11 @@ impl Overrides {
     fn apply(&self, mut model: Model) -> Model {
         if !self.interfaces.is_empty() {
             let mode = |name: &String| {
-                model.interfaces.iter().find(|known| known.name == *name).map_or(AttachMode::Auto, |known| known.mode)
+                model
+                    .interfaces
+                    .iter()
+                    .find(|known| known.name == *name)
+                    .map_or(AttachMode::Auto, |known| known.mode)
             };
             let named = self.interfaces.iter().map(|name| Interface { name: name.clone(), mode: mode(name) });
             model.interfaces = named.collect();
@@ -266,14 +273,12 @@ fn log_of_program(datapath: &mut Datapath) {
     if datapath.ebpf_mut().map("AYA_LOGS").is_none() {
         return;
     }
-    let logger = aya_log::EbpfLogger::init(datapath.ebpf_mut()).map_err(io::Error::other);
-    let polled = logger.and_then(|logger| Ok(tokio::io::unix::AsyncFd::register(logger)?));
-    match polled {
+    match aya_log::EbpfLogger::init(datapath.ebpf_mut()) {
         Ok(mut logger) => {
             tokio::spawn(async move {
-                while let Ok(mut ready) = logger.readable_mut().await {
-                    ready.get_inner_mut().flush();
-                    ready.clear_ready();
+                loop {
+                    logger.flush();
+                    tokio::time::sleep(LOG_EVERY).await;
                 }
             });
         }

@@ -3,8 +3,8 @@
 use super::keeper::Command;
 use super::shared::{Shared, View};
 use crate::api::types::{
-    Flow, FlowProtocol, FlowTables, NextHop, Reload, Server, ServerCount, Service, State, Stats, Status, Sweep, Table,
-    note_counts, reason_counts,
+    Flow, FlowProtocol, FlowTables, NextHop, Reload, Server, ServerCount, Service, State, Stats, Status,
+    Sweep, Table, note_counts, reason_counts,
 };
 use crate::api::{Flows, Operator, OperatorError, ReloadError, describe};
 use crate::maps::{KernelSpill, StoreError};
@@ -14,8 +14,8 @@ use crate::sweep::SpillStore;
 use lb_common::ABI_VERSION;
 use lb_common::counters::{Counters, Note, Reason};
 use lb_common::flow::{
-    AtomicU32, Buckets, Entry, FlowKey, LOAD_WORDS, Layout, Shared as Words, Slab, Templates, V4, V6, WAYS, control,
-    counts, is_overloaded, load_word, meta,
+    AtomicU32, Buckets, Entry, FlowKey, LOAD_WORDS, Layout, Shared as Words, Slab, Templates, V4, V6, WAYS,
+    control, counts, is_overloaded, load_word, meta,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -39,10 +39,10 @@ impl Operator for Daemon {
         let arrays = &self.shared.arrays;
         let ways = |buckets: u32| u64::from(buckets) * u64::from(WAYS);
         let flow_tables = FlowTables {
-            ipv4: Table::new(ways(Slab::<V4>::new(arrays.flows4.words()).count()), swept.live.v4),
-            ipv6: Table::new(ways(Slab::<V6>::new(arrays.flows6.words()).count()), swept.live.v6),
+            ipv4: Table::new(ways(Slab::<V4>::new(arrays.flows4.words()).buckets()), swept.live.v4),
+            ipv6: Table::new(ways(Slab::<V6>::new(arrays.flows6.words()).buckets()), swept.live.v6),
             templates: Table::new(
-                ways(Slab::<Templates>::new(arrays.templates.words()).count()),
+                ways(Slab::<Templates>::new(arrays.templates.words()).buckets()),
                 swept.live.templates,
             ),
             spilled: arrays.spilled.words()[0].load(Acquire).into(),
@@ -88,7 +88,8 @@ impl Operator for Daemon {
         for note in Note::ALL {
             notes.push((*note, self.shared.counters.note(*note).map_err(unreadable)?));
         }
-        let times = |wanted: Note| notes.iter().find(|(note, _)| *note == wanted).map_or(0, |(_, times)| *times);
+        let times =
+            |wanted: Note| notes.iter().find(|(note, _)| *note == wanted).map_or(0, |(_, times)| *times);
         let mut servers = Vec::new();
         for (service, assigned) in view.model.services.iter().zip(&view.assigned) {
             let mut known: Vec<_> = assigned.servers.iter().collect();
@@ -120,9 +121,9 @@ impl Operator for Daemon {
         let in_spill = lister.clone();
         let spilled = spilled.into_iter().filter_map(move |(key, value)| in_spill.spilled(&key, value));
         let count = |table: u32| 0..table;
-        let v4 = count(Slab::<V4>::new(arrays.flows4.words()).count());
-        let v6 = count(Slab::<V6>::new(arrays.flows6.words()).count());
-        let templates = count(Slab::<Templates>::new(arrays.templates.words()).count());
+        let v4 = count(Slab::<V4>::new(arrays.flows4.words()).buckets());
+        let v6 = count(Slab::<V6>::new(arrays.flows6.words()).buckets());
+        let templates = count(Slab::<Templates>::new(arrays.templates.words()).buckets());
         let (of_v4, of_v6, of_templates) = (lister.clone(), lister.clone(), lister);
         let v4 = v4.flat_map(move |at| {
             of_v4.bucket(&Slab::<V4>::new(of_v4.shared.arrays.flows4.words()), at, false)
@@ -131,7 +132,11 @@ impl Operator for Daemon {
             of_v6.bucket(&Slab::<V6>::new(of_v6.shared.arrays.flows6.words()), at, false)
         });
         let templates = templates.flat_map(move |at| {
-            of_templates.bucket(&Slab::<Templates>::new(of_templates.shared.arrays.templates.words()), at, true)
+            of_templates.bucket(
+                &Slab::<Templates>::new(of_templates.shared.arrays.templates.words()),
+                at,
+                true,
+            )
         });
         Ok(Box::new(v4.chain(v6).chain(spilled).chain(templates).map(Ok)))
     }
@@ -194,7 +199,11 @@ fn next_hop(view: &View, config: &model::Server, hop: &crate::neigh::NextHop) ->
     let mac = config.mac.unwrap_or(model::Mac(hop.dmac));
     NextHop {
         mac: mac.to_string(),
-        interface: view.links.get(&hop.ifindex).cloned().unwrap_or_else(|| format!("interface {}", hop.ifindex)),
+        interface: view
+            .links
+            .get(&hop.ifindex)
+            .cloned()
+            .unwrap_or_else(|| format!("interface {}", hop.ifindex)),
         vlan: hop.vlan.iter().map(|tag: &netlink::VlanTag| tag.id).collect(),
         mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         gateway: hop.gateway,
@@ -214,7 +223,9 @@ impl Lister {
     fn bucket<L: Layout>(&self, table: &Slab<'_, L>, at: u32, template: bool) -> Vec<Flow> {
         let Some(words) = table.bucket(at) else { return Vec::new() };
         let entries = (0..WAYS).filter_map(|way| Entry::<L, _>::at(words, way));
-        entries.filter_map(|(entry, key)| self.flow(&key, entry.control, entry.meta, entry.expires(), template)).collect()
+        entries
+            .filter_map(|(entry, key)| self.flow(&key, entry.control, entry.meta, entry.expires(), template))
+            .collect()
     }
 
     fn spilled(&self, key: &FlowKey, value: [u32; lb_common::flow::SPILL_WORDS]) -> Option<Flow> {

@@ -64,7 +64,13 @@ pub(super) struct Swept {
 }
 
 impl Shared {
-    pub(super) fn new(pin: &Path, arrays: Arc<Arrays>, hz: u32, now: u32, view: View) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        pin: &Path,
+        arrays: Arc<Arrays>,
+        hz: u32,
+        now: u32,
+        view: View,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             pin: pin.to_owned(),
             arrays,

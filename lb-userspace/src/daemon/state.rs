@@ -42,7 +42,9 @@ impl StateFile {
         }
         match self.replace(ids) {
             Ok(()) => self.written = Some(ids.clone()),
-            Err(error) => warn!(path = %self.path.display(), %error, "the state for the next start is not saved"),
+            Err(error) => {
+                warn!(path = %self.path.display(), %error, "the state for the next start is not saved")
+            }
         }
     }
 

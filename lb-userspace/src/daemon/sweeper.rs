@@ -41,7 +41,10 @@ impl Sweeper {
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("sweeper".into()).spawn(move || {
             if let Err(error) = sweep(&shared, &clock, &reports, &stopped) {
-                tracing::error!(error = &error as &dyn std::error::Error, "idle flows are not removed any more");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "idle flows are not removed any more"
+                );
             }
         })?;
         Ok(Self { stop, thread })

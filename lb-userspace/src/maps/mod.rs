@@ -13,8 +13,8 @@ mod readers;
 pub use contents::{Contents, Place, Plan, read_contents};
 pub use faulty::Faulty;
 pub use memory::Memory;
-pub use readers::{CounterMaps, KernelLocality, KernelSpill};
 pub use mmap::{MapArrayError, Mapped};
+pub use readers::{CounterMaps, KernelLocality, KernelSpill};
 
 use ipnet::IpNet;
 use lb_common::flow::{LOAD_WORDS, Thresholds};

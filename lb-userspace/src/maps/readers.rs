@@ -7,7 +7,7 @@ use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
 use lb_common::counters::{Counters, Note, Reason};
 use lb_common::flow::{AtomicU32, FlowKey, SPILL_WORDS};
-use lb_common::locality::{Locality, LocalityKey};
+use lb_common::locality::{LOCALITY_WORDS, LocalityKey};
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::atomic::Ordering::AcqRel;
@@ -88,7 +88,9 @@ impl SpillStore for KernelSpill<'_> {
                 Ok(true)
             }
             Err(MapError::KeyNotFound) => Ok(false),
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(false)
+            }
             Err(error) => Err(failed("removing from", "SPILL", key)(error)),
         }
     }
@@ -96,7 +98,7 @@ impl SpillStore for KernelSpill<'_> {
 
 /// The kernel's map of destinations.
 pub struct KernelLocality {
-    map: HashMap<MapData, LocalityKey, Locality>,
+    map: HashMap<MapData, LocalityKey, [u32; LOCALITY_WORDS]>,
 }
 
 impl KernelLocality {
@@ -108,7 +110,7 @@ impl KernelLocality {
 }
 
 impl LocalityStore for KernelLocality {
-    fn entries(&self) -> Result<Vec<(LocalityKey, Locality)>, StoreError> {
+    fn entries(&self) -> Result<Vec<(LocalityKey, [u32; LOCALITY_WORDS])>, StoreError> {
         self.map.iter().map(|entry| entry.map_err(failed("reading", "LOCALITY", "all"))).collect()
     }
 

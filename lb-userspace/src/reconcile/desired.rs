@@ -6,7 +6,7 @@ use crate::maps::{Contents, Plan};
 use crate::model::{self, ClientMask, Method, Model, NoDestination, Overhead, Selector, TunnelSource};
 use crate::neigh::{NextHop, NextHopTable};
 use crate::netlink::VlanTag;
-use crate::scheduler::{self, Entry, Load, Schedule, SchedulerFlags, edits_between};
+use crate::scheduler::{Edit, Entry, Load, Schedule, edits_between};
 use lb_common::flow::Thresholds;
 use lb_common::hash::Seed;
 use lb_common::net::{Addr, Be16, Mac};
@@ -150,22 +150,26 @@ fn schedule(
     id: u32,
     list: Vec<(usize, Entry)>,
 ) -> (Schedule, bool) {
-    let kind = scheduler_of(service.scheduler);
-    let flags = SchedulerFlags { port: service.flags.port, fallback: service.flags.fallback };
+    let (kind, flags) = (service.scheduler, service.flags);
     let before = world.schedules.get(&id);
+    let mut wanted = list.clone();
+    wanted.sort_by_key(|(index, _)| *index);
+    let wanted: Vec<Entry> = wanted.into_iter().map(|(_, entry)| entry).collect();
     if let Some(before) = before.filter(|before| before.scheduler() == kind && before.flags() == flags) {
-        let mut wanted = list;
-        wanted.sort_by_key(|(index, _)| *index);
-        let wanted: Vec<Entry> = wanted.into_iter().map(|(_, entry)| entry).collect();
         let edits = edits_between(before.entries(), &wanted);
         if edits.is_empty() {
             return (before.refreshed(world.loads).unwrap_or_else(|| before.clone()), false);
         }
         return (before.edited(&edits, (world.cursors)(id), world.loads), true);
     }
+    if before.is_none() && !world.current.plans.contains_key(&id) {
+        // A new service gets its servers one by one.
+        let edits: Vec<Edit> = wanted.into_iter().map(Edit::Add).collect();
+        return (Schedule::new(kind, flags, Vec::new(), world.loads).edited(&edits, 0, world.loads), true);
+    }
     let entries: Vec<Entry> = list.into_iter().map(|(_, entry)| entry).collect();
-    let fresh = Schedule::new(kind, flags, entries.clone(), world.loads);
-    let plan = fresh.plan();
+    let bound = Schedule::new(kind, flags, entries.clone(), world.loads);
+    let plan = bound.plan();
     let as_running = world.current.plans.get(&id).is_some_and(|running| {
         (running.kind, running.detail, &running.slots) == (plan.kind, plan.detail, &plan.slots)
     });
@@ -173,28 +177,7 @@ fn schedule(
         let cursor = (world.cursors)(id);
         return (Schedule::resumed(kind, flags, entries, cursor, world.loads), false);
     }
-    (fresh, true)
-}
-
-fn scheduler_of(scheduler: model::Scheduler) -> scheduler::Scheduler {
-    use model::Scheduler as M;
-    use scheduler::Scheduler as S;
-    match scheduler {
-        M::Rr => S::Rr,
-        M::Wrr => S::Wrr,
-        M::Lc => S::Lc,
-        M::Wlc => S::Wlc,
-        M::Sh => S::Sh,
-        M::Dh => S::Dh,
-        M::Sed => S::Sed,
-        M::Nq => S::Nq,
-        M::Lblc => S::Lblc,
-        M::Lblcr => S::Lblcr,
-        M::Mh => S::Mh,
-        M::Fo => S::Fo,
-        M::Ovf => S::Ovf,
-        M::Twos => S::Twos,
-    }
+    (bound, true)
 }
 
 /// The port mh hashes: the service's, as the kernel gives it to the servers of DR and TUN; 0 for any and for many.

@@ -46,12 +46,7 @@ impl<S: MapStore> Reconciler<S> {
     ///
     /// # Errors
     /// The maps cannot be read, or have no room for the model.
-    pub fn new(
-        store: S,
-        base: Base,
-        saved: Option<Ids>,
-        model: Arc<Model>,
-    ) -> Result<Self, ReconcileError> {
+    pub fn new(store: S, base: Base, saved: Option<Ids>, model: Arc<Model>) -> Result<Self, ReconcileError> {
         let applier = Applier::read(&store)?;
         let mut ids = Ids::restore(saved, applier.contents(), &model);
         let assigned = ids.update(&model)?;

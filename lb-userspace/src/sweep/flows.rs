@@ -54,6 +54,6 @@ pub(super) fn count(
 
 /// Live entries of a table.
 pub fn live<L: Layout>(table: &Slab<'_, L>) -> u64 {
-    let ways = (0..table.count()).filter_map(|index| table.bucket(index));
+    let ways = (0..table.buckets()).filter_map(|index| table.bucket(index));
     ways.map(|words| (0..WAYS).filter(|way| Entry::<L, _>::at(words, *way).is_some()).count() as u64).sum()
 }

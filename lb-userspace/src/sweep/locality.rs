@@ -2,7 +2,8 @@
 
 use super::{Tally, grown};
 use crate::maps::StoreError;
-use lb_common::locality::{Locality, LocalityKey};
+use lb_common::limits;
+use lb_common::locality::{LOCALITY_WORDS, LocalityKey, word};
 use std::collections::BTreeMap;
 
 /// IPVS's `CHECK_EXPIRE_INTERVAL`.
@@ -20,7 +21,7 @@ pub trait LocalityStore {
     ///
     /// # Errors
     /// The map cannot be read.
-    fn entries(&self) -> Result<Vec<(LocalityKey, Locality)>, StoreError>;
+    fn entries(&self) -> Result<Vec<(LocalityKey, [u32; LOCALITY_WORDS])>, StoreError>;
 
     /// # Errors
     /// The map cannot be written.
@@ -84,7 +85,7 @@ impl LocalityGc {
             .collect();
         let mut destinations = Vec::new();
         for (key, entry) in &entries {
-            let unused = now.wrapping_sub(entry.used);
+            let unused = now.wrapping_sub(entry[word::USED as usize]);
             let forget = match (expiration(key.service), quota.get_mut(&key.service)) {
                 (None, _) => true,
                 (Some(_), Some(left)) if *left > 0 && unused >= EARLY_SECONDS * hz => {
@@ -97,8 +98,12 @@ impl LocalityGc {
                 store.remove(key)?;
                 continue;
             }
-            for server in entry.servers.iter().take(entry.count as usize) {
-                *grown(&mut destinations, (*server).into()) += 1;
+            let servers = &entry[word::SERVERS as usize..];
+            for server in servers.iter().take(entry[word::COUNT as usize] as usize) {
+                // The set changes under us; what is no id counts for nobody.
+                if *server < limits::SERVERS {
+                    *grown(&mut destinations, *server) += 1;
+                }
             }
         }
         self.destinations = destinations;

@@ -18,13 +18,15 @@ pub use pass::{Pass, Report, Step};
 pub use spill::{SpillStore, sweep_spill};
 pub use templates::{Children, sweep_templates};
 
-use lb_common::flow::{self, AtomicU32, LOAD_WORDS, Layout, Shared, Slab, Templates, Thresholds, V4, V6, meta};
 use crate::maps::Contents;
+use lb_common::flow::{
+    self, AtomicU32, LOAD_WORDS, Layout, Shared, Slab, Templates, Thresholds, V4, V6, meta,
+};
 use lb_common::hash::Seed;
 use lb_common::plan::{PlanKind, locality as locality_detail};
 use lb_common::server::server_flag;
-use lb_common::settings::switch;
 use lb_common::service::Service;
+use lb_common::settings::switch;
 use std::collections::BTreeMap;
 
 /// The tables a pass walks.

@@ -6,7 +6,6 @@ use super::spill::{SpillStore, sweep_spill};
 use super::templates::{Children, sweep_templates};
 use super::{Rules, Tables, Tally, sweep_slice};
 use crate::maps::StoreError;
-use lb_common::flow::Buckets;
 
 /// Buckets a step walks at most: some tens of microseconds.
 const SLICE: u32 = 512;
@@ -52,7 +51,10 @@ pub struct Report {
 impl Pass {
     /// Buckets of a whole pass.
     pub fn length(tables: &Tables<'_>) -> u64 {
-        [tables.v4.count(), tables.v6.count(), tables.templates.count()].into_iter().map(u64::from).sum()
+        [tables.v4.buckets(), tables.v6.buckets(), tables.templates.buckets()]
+            .into_iter()
+            .map(u64::from)
+            .sum()
     }
 
     /// Does the next bit. `now` is jiffies.
@@ -73,20 +75,20 @@ impl Pass {
                 self.children = Children::begin(&tables.templates);
                 self.drift.begin(tables);
                 self.place = Place::V4(0);
-                Ok(Step::Walked(tables.templates.count()))
+                Ok(Step::Walked(tables.templates.buckets()))
             }
             Place::V4(at) => {
-                let to = (at + SLICE).min(tables.v4.count());
+                let to = (at + SLICE).min(tables.v4.buckets());
                 let (tally, children) = (&mut self.tally, &mut self.children);
                 sweep_slice(&tables.v4, at..to, now, tables, rules, tally, children);
-                self.place = if to == tables.v4.count() { Place::V6(0) } else { Place::V4(to) };
+                self.place = if to == tables.v4.buckets() { Place::V6(0) } else { Place::V4(to) };
                 Ok(Step::Walked(to - at))
             }
             Place::V6(at) => {
-                let to = (at + SLICE).min(tables.v6.count());
+                let to = (at + SLICE).min(tables.v6.buckets());
                 let (tally, children) = (&mut self.tally, &mut self.children);
                 sweep_slice(&tables.v6, at..to, now, tables, rules, tally, children);
-                self.place = if to == tables.v6.count() { Place::Spill } else { Place::V6(to) };
+                self.place = if to == tables.v6.buckets() { Place::Spill } else { Place::V6(to) };
                 Ok(Step::Walked(to - at))
             }
             Place::Spill => {
@@ -96,9 +98,9 @@ impl Pass {
                 Ok(Step::Walked(0))
             }
             Place::Templates(at) => {
-                let to = (at + SLICE).min(tables.templates.count());
+                let to = (at + SLICE).min(tables.templates.buckets());
                 sweep_templates(at..to, now, tables, rules, &mut self.tally, &self.children);
-                let last = to == tables.templates.count();
+                let last = to == tables.templates.buckets();
                 self.place = if last { Place::Locality } else { Place::Templates(to) };
                 Ok(Step::Walked(to - at))
             }

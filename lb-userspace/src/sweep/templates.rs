@@ -1,7 +1,9 @@
 //! Persistence templates: how many flows each has, and which of them end.
 
 use super::{Rules, Tables, Tally};
-use lb_common::flow::{self, Buckets, Entry, FlowKey, Home, Shared, Slab, Templates, WAYS, control, is_past, meta};
+use lb_common::flow::{
+    self, Buckets, Entry, FlowKey, Home, Shared, Slab, Templates, WAYS, control, is_past, meta,
+};
 use std::ops::Range;
 
 /// What an ended template with live flows lives on by, in seconds (IPVS: `ip_vs_conn_expire`).
@@ -16,7 +18,7 @@ pub struct Children {
 }
 
 fn ways(table: &Slab<'_, Templates>) -> usize {
-    table.count() as usize * WAYS as usize
+    table.buckets() as usize * WAYS as usize
 }
 
 fn place(bucket: u32, way: u32) -> usize {
@@ -27,7 +29,7 @@ impl Children {
     /// Notes the counts before a pass looks at the first flow.
     pub fn begin(table: &Slab<'_, Templates>) -> Self {
         let mut children = Self { before: vec![(0, 0); ways(table)], counted: vec![0; ways(table)] };
-        for bucket in 0..table.count() {
+        for bucket in 0..table.buckets() {
             let Some(words) = table.bucket(bucket) else { break };
             for way in 0..WAYS {
                 if let Some((entry, _)) = Entry::<Templates, _>::at(words, way) {
@@ -45,7 +47,7 @@ impl Children {
         let id = rules.server(server).service;
         let Some(service) = rules.services.get(id as usize) else { return };
         let key = service.template_key(id, key);
-        let home = flow::home::<Templates>(&rules.seed, &key, tables.templates.count());
+        let home = flow::home::<Templates>(&rules.seed, &key, tables.templates.buckets());
         for bucket in [home.first, home.second] {
             let only = Home { first: bucket, second: bucket, ..home };
             let found: Option<Entry<Templates, Shared<'_>>> = flow::lookup(&tables.templates, &only, &key);

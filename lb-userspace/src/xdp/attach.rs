@@ -65,7 +65,6 @@ pub(super) fn attach(
     Ok(attached)
 }
 
-
 /// Indexes of the interfaces, in their order.
 ///
 /// # Errors
@@ -84,12 +83,7 @@ pub fn indexes(interfaces: &[Interface]) -> Result<Vec<u32>, XdpError> {
     interfaces.iter().map(find).collect()
 }
 
-fn one(
-    program: &mut Xdp,
-    pin: &Path,
-    interface: &Interface,
-    ifindex: u32,
-) -> Result<Attachment, XdpError> {
+fn one(program: &mut Xdp, pin: &Path, interface: &Interface, ifindex: u32) -> Result<Attachment, XdpError> {
     let done = |mode, link| Attachment { interface: interface.name.clone(), ifindex, mode, _link: link };
     for native in [true, false] {
         let path = pin.join(link_name(ifindex, native));
@@ -104,7 +98,8 @@ fn one(
         match if fits { replace(program, &path) } else { Err("another mode is configured".into()) } {
             Ok(link) => {
                 debug!(interface = interface.name, "the program was replaced");
-                let why = || (interface.mode == AttachMode::Auto).then(|| "as it was attached before".to_owned());
+                let why =
+                    || (interface.mode == AttachMode::Auto).then(|| "as it was attached before".to_owned());
                 let mode = if native { Attached::Native } else { Attached::Generic { why: why() } };
                 return Ok(done(mode, link));
             }
@@ -132,7 +127,11 @@ fn one(
             }
             Err(error) => {
                 let text = chain(&error);
-                warn!(interface = interface.name, why = text, "not in the driver but in the generic hook, which is slower");
+                warn!(
+                    interface = interface.name,
+                    why = text,
+                    "not in the driver but in the generic hook, which is slower"
+                );
                 why = Some(text);
             }
         }

@@ -149,7 +149,12 @@ impl Datapath {
     ///
     /// # Errors
     /// See [`Datapath::load`].
-    pub fn load_object(elf: &'static [u8], pin: &Path, sizes: Sizes, features: u32) -> Result<Self, XdpError> {
+    pub fn load_object(
+        elf: &'static [u8],
+        pin: &Path,
+        sizes: Sizes,
+        features: u32,
+    ) -> Result<Self, XdpError> {
         let lock = bpffs::prepare(pin)?;
         object::check_version(pin)?;
         object::check_sizes(pin, sizes)?;

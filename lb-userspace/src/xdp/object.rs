@@ -16,9 +16,28 @@ use std::sync::Arc;
 
 /// The maps that outlive the daemon: those of `lb_common`'s table.
 pub(super) const PINNED: [&str; 22] = [
-    "SETTINGS", "SERVICES", "PREFIXES", "MATCHES", "SERVICE", "PLANS", "SLOTS", "SERVERS", "THRESHOLDS", "LOADS",
-    "FLOWS4", "FLOWS6", "TEMPLATES", "SPILL", "SPILLED", "LOCALITY", "FRAGMENTS", "PATHS", "DENIED", "SOURCES",
-    "COUNTERS", "REASONS",
+    "SETTINGS",
+    "SERVICES",
+    "PREFIXES",
+    "MATCHES",
+    "SERVICE",
+    "PLANS",
+    "SLOTS",
+    "SERVERS",
+    "THRESHOLDS",
+    "LOADS",
+    "FLOWS4",
+    "FLOWS6",
+    "TEMPLATES",
+    "SPILL",
+    "SPILLED",
+    "LOCALITY",
+    "FRAGMENTS",
+    "PATHS",
+    "DENIED",
+    "SOURCES",
+    "COUNTERS",
+    "REASONS",
 ];
 
 /// Beside those of [`PINNED`].
@@ -40,7 +59,12 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    pub(super) fn load(elf: &'static [u8], pin: &Path, sizes: Sizes, features: u32) -> Result<Self, XdpError> {
+    pub(super) fn load(
+        elf: &'static [u8],
+        pin: &Path,
+        sizes: Sizes,
+        features: u32,
+    ) -> Result<Self, XdpError> {
         let mut loader = EbpfLoader::new();
         loader.override_global("FEATURES", &features, true);
         for name in maps() {
@@ -82,9 +106,11 @@ impl Loaded {
         let path = pin.join(CLOCK);
         // Of an earlier object: it writes to a map nobody reads any more.
         bpffs::remove(&path)?;
-        let pinning = |source: Box<dyn std::error::Error + Send + Sync>| XdpError::Pin { path: path.clone(), source };
+        let pinning =
+            |source: Box<dyn std::error::Error + Send + Sync>| XdpError::Pin { path: path.clone(), source };
         program(&mut self.ebpf, "clock")?.pin(&path).map_err(|error| pinning(Box::new(error)))?;
-        let program = Xdp::from_pin(&path, XdpAttachType::Interface).map_err(|error| pinning(Box::new(error)))?;
+        let program =
+            Xdp::from_pin(&path, XdpAttachType::Interface).map_err(|error| pinning(Box::new(error)))?;
         let map = self.ebpf.take_map("CLOCK").ok_or(XdpError::NoProgram("clock"))?;
         let map = Array::try_from(map).map_err(|source| open_failed("CLOCK", pin, source))?;
         Ok(Clock::new(program, map))
