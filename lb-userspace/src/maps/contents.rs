@@ -102,10 +102,9 @@ pub fn read_contents(store: &dyn MapStore) -> Result<Contents, StoreError> {
     }
     for id in 1..limits::SERVERS {
         let server = store.server(id)?;
-        if server == Server::default() {
-            continue;
+        if server != Server::default() {
+            contents.servers.insert(id, server);
         }
-        contents.servers.insert(id, server);
         let thresholds = store.thresholds(id)?;
         if thresholds != Thresholds::default() {
             contents.thresholds.insert(id, thresholds);

@@ -96,10 +96,11 @@ impl Applier {
             }
             MapOp::ForgetServer(id) => store.forget_server(*id)?,
             MapOp::Thresholds { server, old, new, at_once } => {
-                store.put_thresholds(*server, new)?;
+                // The flag first: if that fails the thresholds still differ, and both are tried again.
                 if let Some(overloaded) = overloaded(&store.load(*server)?, old, new, *at_once) {
                     store.put_overloaded(*server, overloaded)?;
                 }
+                store.put_thresholds(*server, new)?;
                 if *new == Thresholds::default() {
                     contents.thresholds.remove(server);
                 } else {

@@ -7,7 +7,7 @@ use lb_common::flow::Thresholds;
 use lb_common::server::Server;
 use lb_common::service::{MatchRule, Service};
 use lb_common::settings::{Settings, switch};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One step. Several map operations where the datapath cannot tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,9 @@ pub fn diff(current: &Contents, desired: &Desired) -> Vec<MapOp> {
     ops.extend(gone(&current.prefixes, &wanted.prefixes).map(|prefix| MapOp::ClearPrefix(*prefix)));
     ops.extend(gone(&current.plans, &wanted.plans).map(|id| MapOp::ClearPlan(*id)));
     ops.extend(gone(&current.services, &wanted.services).map(|id| MapOp::ClearService(*id)));
-    ops.extend(gone(&current.servers, &wanted.servers).map(|id| MapOp::ClearServer(*id)));
+    // A failure may have left thresholds without their server.
+    let left = gone(&current.servers, &wanted.servers).chain(gone(&current.thresholds, &wanted.servers));
+    ops.extend(left.copied().collect::<BTreeSet<u32>>().into_iter().map(MapOp::ClearServer));
     ops.extend(current.denied.difference(&wanted.denied).map(|prefix| MapOp::Allow(*prefix)));
     ops
 }
@@ -100,9 +102,9 @@ fn changed<'a, K: Ord, V: PartialEq>(
 }
 
 /// Keys of `current` that `wanted` has not.
-fn gone<'a, K: Ord, V>(
+fn gone<'a, K: Ord, V, W>(
     current: &'a BTreeMap<K, V>,
-    wanted: &'a BTreeMap<K, V>,
+    wanted: &'a BTreeMap<K, W>,
 ) -> impl Iterator<Item = &'a K> {
     current.keys().filter(|key| !wanted.contains_key(key))
 }

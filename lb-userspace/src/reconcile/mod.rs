@@ -23,3 +23,6 @@ pub use diff::{MapOp, diff};
 pub use ids::{AssignedServer, AssignedService, Ids, IdsError, TRASH_SECONDS, identity};
 pub use keys::KeysError;
 pub use reconciler::{ReconcileError, Reconciler, remembered};
+
+#[cfg(test)]
+mod tests;
