@@ -94,7 +94,8 @@ impl World {
                 match &mut self.reconciler {
                     Some(reconciler) => reconciler.set_model(wanted).unwrap(),
                     None => {
-                        self.reconciler = Some(Reconciler::new(Memory::default(), BASE, None, wanted).unwrap());
+                        self.reconciler =
+                            Some(Reconciler::new(Memory::default(), BASE, None, wanted).unwrap());
                     }
                 }
                 self.settle();
@@ -106,7 +107,8 @@ impl World {
             }
             "silent" | "answers" => {
                 let address = argument.parse().unwrap();
-                let known = if verb == "silent" { self.silent.insert(address) } else { self.silent.remove(&address) };
+                let known =
+                    if verb == "silent" { self.silent.insert(address) } else { self.silent.remove(&address) };
                 assert!(known, "{step} says nothing new");
                 self.settle();
             }
@@ -171,7 +173,11 @@ fn every_scenario_leaves_the_maps_as_it_says() {
             came_out += &format!("== {step}\n{told}");
             if !bless {
                 let (expected, got) = (text.trim_end(), told.trim_end());
-                assert!(expected == got, "{}: == {step}\nexpected:\n{expected}\ncame out:\n{got}", path.display());
+                assert!(
+                    expected == got,
+                    "{}: == {step}\nexpected:\n{expected}\ncame out:\n{got}",
+                    path.display()
+                );
             }
         }
         if bless && came_out != file {

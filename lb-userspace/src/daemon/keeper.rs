@@ -196,7 +196,9 @@ impl Keeper {
                 warn!(server = name(id), why, "server gets no new flows");
             }
         }
-        for id in self.told.keys().filter(|id| !now.contains_key(id)) {
+        let assigned = self.reconciler.assigned().iter().flat_map(|service| &service.servers);
+        let there: BTreeSet<u32> = assigned.map(|server| server.id).collect();
+        for id in self.told.keys().filter(|id| !now.contains_key(id) && there.contains(id)) {
             info!(server = name(id), "server gets new flows again");
         }
         self.told = now;

@@ -135,7 +135,9 @@ fn a_removed_server_keeps_its_number_until_nothing_refers_to_it() {
     // Removed for good: first it has flows, then none, and 120 s later the number is free.
     reconciler.set_model(one).unwrap();
     settle(&mut reconciler, &[]);
-    for (now, referenced, freed) in [(1000, true, false), (2000, false, false), (2119, false, false), (2120, false, true)] {
+    for (now, referenced, freed) in
+        [(1000, true, false), (2000, false, false), (2119, false, false), (2120, false, true)]
+    {
         assert_eq!(reconciler.collect(now, |_| referenced), freed, "at {now}");
     }
     settle(&mut reconciler, &[]);
@@ -252,7 +254,11 @@ fn any_model() -> impl Strategy<Value = Arc<Model>> {
             text += &format!("- {{{selector}, scheduler: {scheduler}{persistence}, servers: [");
             for (host, (weight, tunnel, threshold)) in servers {
                 let method = if tunnel || place == 4 { ", method: ipip" } else { "" };
-                let upper = if threshold > 0 { format!(", upper_threshold: {}", threshold * 10) } else { String::new() };
+                let upper = if threshold > 0 {
+                    format!(", upper_threshold: {}", threshold * 10)
+                } else {
+                    String::new()
+                };
                 text += &format!("{{address: 10.0.0.{host}, weight: {weight}{method}{upper}}}, ");
             }
             text += "]}\n";

@@ -72,7 +72,7 @@ impl LocalityGc {
         hz: u32,
         expiration: impl Fn(u32) -> Option<u32>,
     ) -> Result<(), StoreError> {
-        let full = self.round % FULL_EVERY == 0;
+        let full = self.round.is_multiple_of(FULL_EVERY);
         let entries = store.entries()?;
         let mut crowd: BTreeMap<u32, u32> = BTreeMap::new();
         for (key, _) in &entries {

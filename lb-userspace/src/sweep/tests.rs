@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::maps::{Mapped, StoreError};
-use lb_common::flow::{Buckets, Entry, FlowKey, NewFlow, Opened, SPILL_WORDS, WAYS, control, home, load_word, open};
+use lb_common::flow::{
+    Buckets, Entry, FlowKey, NewFlow, Opened, SPILL_WORDS, WAYS, control, home, load_word, open,
+};
 use lb_common::locality::{LOCALITY_WORDS, LocalityKey, word};
 use lb_common::net::{Addr, proto};
 use lb_common::service::service_flag;
@@ -198,7 +200,9 @@ fn whole_with(
 fn idle_flows_go_and_are_taken_off_their_servers_count() {
     let memory = Memory::new(64);
     let tables = memory.tables();
-    for (n, (active, expires)) in [(true, NOW), (true, later(1)), (false, NOW - 5), (false, later(900))].iter().enumerate() {
+    for (n, (active, expires)) in
+        [(true, NOW), (true, later(1)), (false, NOW - 5), (false, later(900))].iter().enumerate()
+    {
         let flow = Flow { key: key(n as u32, 1), server: 3, active: *active, expires: *expires, flags: 0 };
         memory.flow(&tables.v4, flow);
         memory.flow(&tables.v6, Flow { key: key6(n as u32), ..flow });
@@ -248,7 +252,8 @@ fn templates_end_without_flows_and_live_on_by_the_minute_with_them() {
     memory.template(key(2, 0), 2, NOW, 5);
     memory.template(key(3, 0), 3, later(100), 5);
     for port in [1001, 1002] {
-        let flow = Flow { key: key(2, port), server: 2, active: true, expires: later(900), flags: meta::PARENT };
+        let flow =
+            Flow { key: key(2, port), server: 2, active: true, expires: later(900), flags: meta::PARENT };
         memory.flow(&memory.tables().v4, flow);
     }
     // A flow of a client's earlier server is not the present template's.
@@ -296,7 +301,8 @@ fn a_small_difference_on_a_busy_server_is_traffic_and_a_large_one_is_not() {
         for n in 0..2 {
             // Between its two looks the pass sees another flow come.
             let rules = rules();
-            pass.step(&memory.tables(), &rules, NOW, &mut Spilt::default(), &mut Remembered::default()).unwrap();
+            pass.step(&memory.tables(), &rules, NOW, &mut Spilt::default(), &mut Remembered::default())
+                .unwrap();
             let flow = Flow { key: key(1000 + n, 1), server: 1, active: true, expires: later(900), flags: 0 };
             memory.flow(&memory.tables().v4, flow);
             sum += whole(&mut pass, &memory, &rules, NOW).corrected;

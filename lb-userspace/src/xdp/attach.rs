@@ -51,8 +51,17 @@ pub(super) fn attach(
     let indexes = indexes(interfaces)?;
     let mut attached = Vec::with_capacity(interfaces.len());
     let mut used = BTreeSet::new();
+    let before = bpffs::pinned(pin)?;
     for (interface, ifindex) in interfaces.iter().zip(indexes) {
-        let attachment = one(program, pin, interface, ifindex)?;
+        let attachment = match one(program, pin, interface, ifindex) {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                // Back to where it was, as far as interfaces are concerned that had no program.
+                let new = used.iter().filter(|name| !before.contains(name));
+                new.into_iter().try_for_each(|name| bpffs::remove(&pin.join(name)))?;
+                return Err(error);
+            }
+        };
         used.insert(link_name(ifindex, attachment.mode == Attached::Native));
         attached.push(attachment);
     }

@@ -6,17 +6,34 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Where the kernel offers a mount point for a bpffs.
 pub(super) const DEFAULT: &str = "/sys/fs/bpf";
 
-/// An exclusive lock on the folder; the kernel lets go of it when the process ends, however it ends.
+/// The folder, locked; the kernel lets go of the lock when the process ends, however it ends.
+///
+/// Dropped before the program is attached anywhere, it takes what was pinned with it: a start that failed leaves
+/// nothing behind.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code)] File);
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+    pub(super) keep: bool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let is_link = |name: &String| name.starts_with(super::attach::LINK);
+        let in_use = self.keep || pinned(&self.path).is_ok_and(|names| names.iter().any(is_link));
+        if !in_use && let Err(error) = remove_all(&self.path) {
+            warn!(error = &error as &dyn std::error::Error, "what was pinned could not be removed");
+        }
+    }
+}
 
 /// Sees to it that the folder exists, on a bpffs, and locks it.
-pub(super) fn prepare(pin: &Path) -> Result<Lock, XdpError> {
+pub(super) fn prepare(pin: &Path) -> Result<Folder, XdpError> {
     let existing = pin.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     if !is_bpffs(existing)? {
         if !pin.starts_with(DEFAULT) {
@@ -27,7 +44,7 @@ pub(super) fn prepare(pin: &Path) -> Result<Lock, XdpError> {
     fs::create_dir_all(pin).map_err(|source| folder("creating", pin, source))?;
     let file = File::open(pin).map_err(|source| folder("opening", pin, source))?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
+        Ok(()) => Ok(Folder { path: pin.to_owned(), _lock: file, keep: false }),
         Err(TryLockError::WouldBlock) => Err(XdpError::Running { pin: pin.to_owned() }),
         Err(TryLockError::Error(source)) => Err(folder("locking", pin, source)),
     }

@@ -127,11 +127,11 @@ pub struct Arrays {
 /// The loaded datapath: its maps are pinned, its program is in the kernel, not necessarily attached.
 pub struct Datapath {
     pin: PathBuf,
-    /// Held for as long as this daemon is the one with these maps.
-    _lock: bpffs::Lock,
     object: object::Loaded,
     arrays: Arc<Arrays>,
     attached: Vec<Attachment>,
+    /// Held for as long as this daemon is the one with these maps. Last, so that it is let go of last.
+    folder: bpffs::Folder,
 }
 
 impl Datapath {
@@ -155,12 +155,12 @@ impl Datapath {
         sizes: Sizes,
         features: u32,
     ) -> Result<Self, XdpError> {
-        let lock = bpffs::prepare(pin)?;
+        let folder = bpffs::prepare(pin)?;
         object::check_version(pin)?;
         object::check_sizes(pin, sizes)?;
         let object = object::Loaded::load(elf, pin, sizes, features)?;
         let arrays = Arc::new(object::map_arrays(pin)?);
-        Ok(Self { pin: pin.to_owned(), _lock: lock, object, arrays, attached: Vec::new() })
+        Ok(Self { pin: pin.to_owned(), object, arrays, attached: Vec::new(), folder })
     }
 
     pub fn pin(&self) -> &Path {
@@ -193,9 +193,10 @@ impl Datapath {
     /// without a packet in between. Interfaces it was attached to and that are not among these are left.
     ///
     /// # Errors
-    /// An interface does not exist or cannot take the program. Those before it have it.
+    /// An interface does not exist or cannot take the program. No interface has it then that had none.
     pub fn attach(&mut self, interfaces: &[crate::model::Interface]) -> Result<&[Attachment], XdpError> {
         self.attached = attach::attach(self.object.program()?, &self.pin, interfaces)?;
+        self.folder.keep = true;
         Ok(&self.attached)
     }
 
@@ -225,6 +226,7 @@ impl Datapath {
     /// A file could not be removed.
     pub fn detach(mut self) -> Result<(), XdpError> {
         self.attached.clear();
+        self.folder.keep = true;
         bpffs::remove_all(&self.pin)
     }
 }

@@ -153,8 +153,17 @@ fn program_refused(name: &'static str, source: ProgramError) -> XdpError {
 }
 
 fn open_failed(map: &'static str, pin: &Path, source: MapError) -> XdpError {
+    if is_denied(&source) {
+        return XdpError::Privilege { what: format!("opening map {map}"), source: Box::new(source) };
+    }
     let key = pin.join(map).display().to_string();
     XdpError::Store(StoreError { action: "opening", map, key, source: Box::new(source) })
+}
+
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Refuses maps of another version; marks new ones with this one's.
@@ -162,7 +171,9 @@ pub(super) fn check_version(pin: &Path) -> Result<(), XdpError> {
     let names = bpffs::pinned(pin)?;
     let path = pin.join(ABI);
     if names.iter().any(|name| name == ABI) {
-        let abi: Array<MapData, u32> = crate::maps::kernel::open(pin, ABI)?;
+        let abi = MapData::from_pin(&path).map_err(|source| open_failed(ABI, pin, source))?;
+        let abi = aya::maps::Map::from_map_data(abi).and_then(Array::<_, u32>::try_from);
+        let abi = abi.map_err(|source| open_failed(ABI, pin, source))?;
         let found = abi.get(&0, 0).map_err(|source| open_failed(ABI, pin, source))?;
         if found != ABI_VERSION {
             return Err(XdpError::OtherVersion { pin: pin.to_owned(), found: Some(found), own: ABI_VERSION });
