@@ -5,6 +5,7 @@ pub mod model;
 pub mod neigh;
 pub mod netlink;
 pub mod object;
+pub mod scheduler;
 
 pub mod api;
 pub mod cli;
