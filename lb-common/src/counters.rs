@@ -110,6 +110,8 @@ reasons! {
     DroppedMalformed = Drop "dropped_malformed",
     /// The driver had no room for headers.
     DroppedNoRoom = Drop "dropped_no_room",
+    /// A part of the program was missing: it is being replaced.
+    DroppedNoStage = Drop "dropped_program_incomplete",
     /// An error about one of our own tunnel packets that was noted or has nobody to go to.
     DroppedTunnelError = Drop "dropped_tunnel_error",
 }

@@ -21,6 +21,7 @@
 //! | `PATHS` | array | [`path::index`] | [`path::PathMtu`] | datapath | datapath |
 //! | `DENIED` | LPM trie | address | 1 | control plane | datapath |
 //! | `SOURCES` | LRU hash | masked address | window and count | datapath | datapath |
+//! | `STAGES` | program array | [`stage::Stage`] | program | control plane | datapath |
 //! | `COUNTERS` | per-CPU array | server id | [`counters::Counters`] | datapath | control plane |
 //! | `REASONS` | per-CPU array | [`counters::Reason`] | packets | datapath | control plane |
 //! | `NOTES` | per-CPU array | [`counters::Note`] | times | datapath | control plane |
@@ -41,6 +42,7 @@ pub mod sctp;
 pub mod server;
 pub mod service;
 pub mod settings;
+pub mod stage;
 pub mod tcp;
 
 #[cfg(feature = "user")]

@@ -105,12 +105,15 @@ impl PlanHead {
 /// One slot: a server and a number whose meaning is the plan's.
 ///
 /// `Cycle`: how far ahead the next slot with another server is, so that an overloaded server is skipped in one step
-/// (0: there is none). `Hash`, `Least`, `Locality`: the server's weight; a hash slot of weight 0 is a drained server.
+/// (0: there is none). The plan's length is added to it where a search that finds nobody leaves the scheduler at the start
+/// of its period instead of where it stood (IPVS's wrr, unless the search began within the lowest level). `Hash`, `Least`, `Locality`: the server's weight; a hash slot of weight 0 is a drained server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Slot(pub u64);
 
 impl Slot {
+    pub const EMPTY: Self = Self(0);
+
     #[inline(always)]
     pub const fn new(server: u32, number: u32) -> Self {
         Self(server as u64 | (number as u64) << 32)

@@ -24,10 +24,14 @@ pub const fn words(field: u32) -> u32 {
 
 /// Bytes [`of_frame`] can sum: a jumbo frame.
 const LONGEST: usize = 9216;
+const _: () = assert!(LONGEST < 0x3fff);
 
-/// The sum of `length` bytes from `at` on, of at most [`LONGEST`]; `None` past the end.
+/// The sum of `length` bytes from `at` on, at most [`LONGEST`]; `None` for more, or past the end.
 #[inline(always)]
 pub fn of_frame<R: Room>(frame: &Frame<R>, at: usize, length: usize) -> Option<u32> {
+    if length > LONGEST {
+        return None;
+    }
     let mut sum = 0u64;
     let mut done = 0;
     while done < LONGEST {
@@ -38,8 +42,8 @@ pub fn of_frame<R: Room>(frame: &Frame<R>, at: usize, length: usize) -> Option<u
         sum += (part & 0xffff_ffff) + (part >> 32);
         done += 8;
     }
-    // What is left is shorter than eight bytes.
-    let mut at = at + (length & !7);
+    // What is left is shorter than eight bytes. Verifier: the mask restates the bound.
+    let mut at = at + (length & 0x3ff8);
     if length & 4 != 0 {
         sum += frame.read::<u32>(at)? as u64;
         at += 4;

@@ -1,6 +1,6 @@
 //! Step 2: the flow a packet belongs to: looked up, moved to its next state, opened, released.
 
-use crate::{Scene, parse::Packet, state, tables::Tables, verdict::Stop};
+use crate::{parse::Packet, state, tables::Tables, verdict::Stop};
 use lb_common::{
     counters::{Note, Reason},
     flow::{
@@ -59,9 +59,6 @@ pub fn follow<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     let id = meta::server(entry.meta);
     let server = tables.server(id).ok_or(Reason::DroppedServerGone)?;
     let mut known = Known { server: id, assures: false };
-    if packet.is_error {
-        return Ok(Some(known));
-    }
     let protocol = packet.key.protocol as u8;
     let current = control::state(entry.control);
     if is_over(settings, packet, &entry, server) {
@@ -85,6 +82,18 @@ pub fn follow<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     }
     entry.set_expires(state::expiry(settings, protocol, next, now));
     Ok(Some(known))
+}
+
+/// The server of a known flow, without a change to the flow: for an ICMP error about it.
+#[inline(always)]
+pub fn server<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
+    tables: &T,
+    settings: &Settings,
+    packet: &Packet,
+    now: u32,
+) -> Option<u32> {
+    let entry = find::<F, T>(tables, packet, &home::<F>(settings, packet))?;
+    if is_past(entry.expires(), now) { None } else { Some(meta::server(entry.meta)) }
 }
 
 /// True if this packet ends the flow it finds, so that it begins a new one: a client opens again what is closed, or its
@@ -125,13 +134,15 @@ fn find<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
 
 /// Remembers a new flow. The server its packets go to: another one than `server` if another CPU was faster, `None` if
 /// the flow could not be remembered. `has_parent`: it belongs to a persistence template.
-#[inline(never)]
+#[inline(always)]
 pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
-    scene: &Scene<'_, T>,
+    tables: &T,
+    settings: &Settings,
+    packet: &Packet,
     server: u32,
     has_parent: bool,
+    now: u32,
 ) -> Option<u32> {
-    let Scene { tables, settings, packet, now } = *scene;
     let home = &home::<F>(settings, packet);
     let protocol = packet.key.protocol as u8;
     // An ICMP error that is scheduled opens the flow it is about without being a packet of it.
@@ -152,7 +163,7 @@ pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
         expires: state::expiry(settings, protocol, next, now),
         extra: [0; 2],
     };
-    match flow::open::<F, T>(tables, home, &new, now) {
+    match flow::open::<F, T>(tables, tables.scratch()?, home, &new, now) {
         Opened::New { evicted, twin, .. } => {
             bind(tables, server, active);
             if let Some(evicted) = evicted {

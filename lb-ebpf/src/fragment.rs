@@ -7,7 +7,7 @@ use crate::{
     verdict::Stop,
 };
 use lb_common::{
-    counters::{Reason, Verdict},
+    counters::Reason,
     fragment::{FragmentKey, FragmentRoute},
     settings::Settings,
 };
@@ -54,10 +54,10 @@ pub fn lead<T: Tables>(tables: &T, settings: &Settings, packet: &Packet, server:
     }
 }
 
-/// A first fragment stopped here. If it went up the local stack, the others do too.
+/// A first fragment goes up the local stack: the others do too.
 #[inline(always)]
-pub fn stopped<T: Tables>(tables: &T, settings: &Settings, packet: &Packet, stop: Stop, now: u32) {
-    if matches!(stop.reason.verdict(), Verdict::Pass) {
-        lead(tables, settings, packet, STACK, now);
+pub fn left_to_stack<T: Tables>(tables: &T, packet: &Packet) {
+    if let Some(settings) = tables.settings() {
+        lead(tables, settings, packet, STACK, tables.now());
     }
 }

@@ -24,7 +24,7 @@ pub fn is_icmp(packet: &Packet) -> bool {
 /// Makes an ICMP error a packet of the flow it is about: a server sent something as the VIP, and somebody on the way
 /// to the client complains, so the embedded packet's source is the VIP and its destination the client. Whatever else
 /// ICMP says, such as an echo request to a VIP, is the local stack's.
-#[inline(never)]
+#[inline(always)]
 pub fn subject<R: Room, T: Tables>(
     frame: &mut Frame<R>,
     tables: &T,
@@ -32,9 +32,6 @@ pub fn subject<R: Room, T: Tables>(
     packet: &mut Packet,
     now: u32,
 ) -> Result<(), Stop> {
-    if packet.fragment == Fragment::Later {
-        return Ok(());
-    }
     let stack = Stop::new(Reason::PassedProtocol);
     let kind: u8 = frame.read(packet.l4).ok_or(stack)?;
     let is_error = if packet.is_v6 {

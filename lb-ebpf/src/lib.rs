@@ -1,7 +1,9 @@
 //! The packet's path.
 //!
 //! Plain Rust over a [`Tables`] trait and a bounds-checked [`Frame`]: it never names the kernel, so the same
-//! functions run in the BPF program, under `cargo test`, in fuzzers and under Miri. [`process`] is a packet's life.
+//! functions run in the BPF program, under `cargo test`, in fuzzers and under Miri. [`begin`] is an established packet's
+//! life; what only some packets need are the [`stage`]s that follow it, each a program of its own in the kernel, because
+//! a program has 512 bytes of stack and a bound on what the verifier walks. [`process`] runs them all in one go.
 #![cfg_attr(target_arch = "bpf", no_std)]
 
 pub mod admit;
@@ -16,6 +18,7 @@ pub mod persist;
 pub mod reply;
 pub mod schedule;
 pub mod service;
+pub mod stage;
 pub mod state;
 pub mod tables;
 pub mod verdict;
@@ -23,181 +26,104 @@ pub mod wire;
 
 use frame::{Frame, Room};
 use lb_common::{
-    counters::Reason,
+    counters::{Reason, Verdict},
     flow::{V4, V6},
-    net::proto,
-    service::{Service, service_flag},
+    server::server_flag,
     settings::Settings,
 };
-use parse::{Fragment, Packet};
-use schedule::Memory;
+use parse::Fragment;
+use stage::{Next, Stage, Trip};
 use tables::Tables;
 use verdict::{Forwarded, Stop};
 
-/// A packet's life: what it is, which server its flow has, and the way there.
-#[inline(always)]
+/// A packet's whole life, as the host runs it.
 pub fn process<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Result<Forwarded, Reason> {
-    let settings = tables.settings().ok_or(Reason::PassedNoService)?;
-    let now = tables.now();
-    let mut packet = parse::packet(frame, tables).map_err(|stop| stop.reason)?;
-    journey(frame, tables, settings, &mut packet, now).map_err(|stop| {
-        fragment::stopped(tables, settings, &packet, stop, now);
-        reply::end(frame, tables, settings, &packet, stop, now)
-    })
+    let mut next = begin(frame, tables);
+    loop {
+        next = match next {
+            Next::Forwarded(forwarded) => return Ok(forwarded),
+            Next::End(reason) => return Err(reason),
+            Next::Stage(stage) => stage::run(stage, frame, tables),
+        }
+    }
+}
+
+/// What every packet goes through: what it is, which server its flow has, and the way there. An established packet's
+/// journey ends here; others go on to a stage.
+#[inline(always)]
+pub fn begin<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Next {
+    let mut trip = match parse::packet(frame, tables) {
+        Ok(packet) => Trip::new(packet),
+        Err(stop) => return Next::End(stop.reason),
+    };
+    let next = known(frame, tables, &mut trip);
+    settle(tables, &mut trip, next)
 }
 
 #[inline(always)]
-fn journey<R: Room, T: Tables>(
+fn known<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T, trip: &mut Trip) -> Result<Next, Stop> {
+    let packet = &trip.packet;
+    let settings = tables.settings().ok_or(Reason::PassedNoService)?;
+    let now = tables.now();
+    trip.server = if packet.fragment == Fragment::Later {
+        fragment::follow(tables, packet, now)?
+    } else if icmp::is_icmp(packet) {
+        return Ok(Next::Stage(Stage::Icmp));
+    } else {
+        let known = if packet.is_v6 {
+            flow::follow::<V6, T>(tables, settings, packet, now)?
+        } else {
+            flow::follow::<V4, T>(tables, settings, packet, now)?
+        };
+        let Some(known) = known else { return Ok(Next::Stage(Stage::Open)) };
+        if known.assures {
+            trip.server = known.server;
+            return Ok(Next::Stage(Stage::Assure));
+        }
+        known.server
+    };
+    admit::source(tables, packet)?;
+    on(frame, tables, settings, trip, now)
+}
+
+/// On to the server that was found: counted, and then sent, by way of the tunnel's stage if it is behind one.
+#[inline(always)]
+pub(crate) fn on<R: Room, T: Tables>(
     frame: &mut Frame<R>,
     tables: &T,
     settings: &Settings,
-    packet: &mut Packet,
+    trip: &mut Trip,
     now: u32,
-) -> Result<Forwarded, Stop> {
-    if icmp::is_icmp(packet) {
-        icmp::subject(frame, tables, settings, packet, now)?;
+) -> Result<Next, Stop> {
+    fragment::lead(tables, settings, &trip.packet, trip.server, now);
+    tables.account(trip.server, trip.is_new, trip.packet.length);
+    let server = tables.server(trip.server).ok_or(Reason::DroppedServerGone)?;
+    if forward::is_tunnel(tables, server) {
+        let has_checksum = server.has(server_flag::CHECKSUM);
+        return Ok(Next::Stage(if has_checksum { Stage::Sum } else { Stage::Tunnel }));
     }
-    let route = match known(tables, settings, packet, now)? {
-        Some(route) => route,
-        None => opened(tables, settings, packet, now)?,
-    };
-    if packet.quote != packet.l3 {
-        return Err(icmp::tunnel::tell(frame, packet));
-    }
-    fragment::lead(tables, settings, packet, route.server, now);
-    tables.account(route.server, route.is_new, packet.length);
-    forward::send(frame, tables, settings, packet, route.server, now)
+    forward::direct(frame, tables, &trip.packet, server).map(Next::Forwarded)
 }
 
-/// What every step of opening a flow works with. One value, because a BPF function takes five arguments.
-pub struct Scene<'a, T> {
-    pub tables: &'a T,
-    pub settings: &'a Settings,
-    pub packet: &'a Packet,
-    /// Jiffies, low 32 bits.
-    pub now: u32,
-}
-
-/// Where a packet goes.
-struct Route {
-    server: u32,
-    /// This packet opened the flow, or is one by itself.
-    is_new: bool,
-}
-
-/// The server of a known flow, so that an established packet costs one lookup.
+/// Turns a stop into what follows it, and leaves the trip for the stage that does.
 #[inline(always)]
-fn known<T: Tables>(
-    tables: &T,
-    settings: &Settings,
-    packet: &Packet,
-    now: u32,
-) -> Result<Option<Route>, Stop> {
-    if packet.fragment == Fragment::Later {
-        let server = fragment::follow(tables, packet, now)?;
-        return Ok(Some(Route { server, is_new: false }));
-    }
-    let known = if packet.is_v6 {
-        flow::follow::<V6, T>(tables, settings, packet, now)?
-    } else {
-        flow::follow::<V4, T>(tables, settings, packet, now)?
-    };
-    let Some(known) = known else { return Ok(None) };
-    admit::source(tables, packet)?;
-    if known.assures {
-        persist::assure(tables, settings, packet, known.server);
-    }
-    Ok(Some(Route { server: known.server, is_new: false }))
-}
-
-/// The server of a new flow: its service's choice, remembered unless the service or the flood says otherwise.
-///
-/// A function of its own in the kernel too, as every step that an established packet does not take: the program's 512
-/// bytes of stack hold one such step at a time.
-#[inline(never)]
-fn opened<T: Tables>(tables: &T, settings: &Settings, packet: &Packet, now: u32) -> Result<Route, Stop> {
-    let id = service::find(tables, packet).ok_or(miss(packet))?;
-    let service = tables.service(id).ok_or(miss(packet))?;
-    admit::source(tables, packet)?;
-    may_open(tables, settings, packet, service, now)?;
-    admit::opening(tables, settings, packet, now)?;
-
-    let scene = &Scene { tables, settings, packet, now };
-    let persistent = persist::is_on(tables, service);
-    let mut memory = Memory::Flow;
-    if service.has(service_flag::STATELESS) || !admit::may_remember(tables, settings, now) {
-        memory = Memory::None;
-    }
-    // Twice only if the flow could not be remembered.
-    let mut tries = 0;
-    while tries < 2 {
-        tries += 1;
-        let mut pinned = None;
-        if persistent && memory == Memory::Flow {
-            pinned = persist::pinned(scene, id, service);
-        }
-        let Some(server) = pinned.or_else(|| schedule::choose(scene, id, memory)) else {
-            return Err(reply::no_destination(packet, service));
-        };
-        if memory == Memory::None {
-            if !service.has(service_flag::STATELESS) {
-                admit::forget(tables, settings, now);
+pub(crate) fn settle<T: Tables>(tables: &T, trip: &mut Trip, next: Result<Next, Stop>) -> Next {
+    let next = match next {
+        Ok(next) => next,
+        Err(stop) => {
+            trip.stop = stop;
+            match stop.reason.verdict() {
+                Verdict::Reply => Next::Stage(Stage::Reply),
+                Verdict::Pass if trip.packet.fragment == Fragment::First => {
+                    fragment::left_to_stack(tables, &trip.packet);
+                    Next::End(stop.reason)
+                }
+                _ => Next::End(stop.reason),
             }
-            return Ok(Route { server, is_new: state::is_attempt(packet) });
         }
-        if persistent && pinned.is_none() {
-            persist::pin(scene, id, service, server);
-        }
-        if service.has(service_flag::ONE_PACKET) && packet.key.protocol == proto::UDP as u32 {
-            return Ok(Route { server, is_new: true });
-        }
-        let opened = if packet.is_v6 {
-            flow::open::<V6, T>(scene, server, persistent)
-        } else {
-            flow::open::<V4, T>(scene, server, persistent)
-        };
-        if let Some(server) = opened {
-            return Ok(Route { server, is_new: true });
-        }
-        memory = Memory::None;
+    };
+    if let Next::Stage(_) = next {
+        tables.leave(trip);
     }
-    Err(Reason::DroppedNoDestination.into())
-}
-
-/// A packet that no service wants. An error about one of our own tunnel packets was meant for us all the same.
-#[inline(always)]
-fn miss(packet: &Packet) -> Stop {
-    if packet.quote != packet.l3 {
-        Reason::DroppedTunnelError.into()
-    } else if packet.is_error {
-        Reason::PassedIcmp.into()
-    } else {
-        Reason::PassedNoService.into()
-    }
-}
-
-/// What an unknown flow must be to be scheduled.
-#[inline(always)]
-fn may_open<T: Tables>(
-    tables: &T,
-    settings: &Settings,
-    packet: &Packet,
-    service: &Service,
-    now: u32,
-) -> Result<(), Stop> {
-    if packet.quote != packet.l3 {
-        return Err(Reason::DroppedTunnelError.into());
-    }
-    if packet.is_error {
-        return icmp::may_open(settings);
-    }
-    // A flow that nobody remembers looks new in the middle: a stateless service's always, others' after a flood.
-    let lenient = service.has(service_flag::STATELESS) || admit::is_forgetful(tables, settings, now);
-    if !state::may_open(settings, packet, lenient) {
-        return Err(Reason::PassedNotOpening.into());
-    }
-    if packet.key.client_port() == service::FTP_DATA {
-        return Err(Reason::PassedFtpData.into());
-    }
-    Ok(())
+    next
 }

@@ -1,4 +1,5 @@
-//! The XDP programs: a context in, a [`Frame`] through [`process`], one count, an action out. Nothing is decided here.
+//! The XDP programs: a context in, a frame through a stage of the path, one count, an action out. Nothing is decided
+//! here.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 // The only way to compare-and-swap on this target: `core::sync::atomic` has none.
@@ -29,22 +30,67 @@ mod kernel {
     };
     use lb_common::counters::{Reason, Verdict};
     use lb_ebpf::{
+        begin,
         frame::{Ends, Frame, Room},
-        process,
+        stage::{self, Next, Stage},
         verdict::Forwarded,
     };
 
     /// The director: every packet that comes in by an attached interface.
     #[xdp]
     pub(crate) fn lb(context: XdpContext) -> u32 {
+        let next = begin(&mut frame(&context), &KernelMaps);
+        act(&context, next)
+    }
+
+    macro_rules! stages {
+        ($($name:ident = $stage:ident,)*) => {
+            $(
+                #[xdp]
+                pub(crate) fn $name(context: XdpContext) -> u32 {
+                    let next = stage::run(Stage::$stage, &mut frame(&context), &KernelMaps);
+                    act(&context, next)
+                }
+            )*
+        };
+    }
+
+    stages! {
+        icmp = Icmp,
+        assure = Assure,
+        open = Open,
+        choose = Choose,
+        least = Least,
+        twos = Twos,
+        locality = Locality,
+        pin = Pin,
+        remember4 = Remember4,
+        remember6 = Remember6,
+        forward = Forward,
+        sum = Sum,
+        tunnel = Tunnel,
+        reply = Reply,
+    }
+
+    #[inline(always)]
+    fn frame(context: &XdpContext) -> Frame<Driver> {
         let ends = Ends { start: context.data() as *mut u8, end: context.data_end() as *mut u8 };
-        let ingress = context.ingress_ifindex() as u32;
         // SAFETY: the kernel's own bounds of the packet, which is this program's until it returns.
-        let mut frame = unsafe { Frame::new(ends, Driver(context.as_ptr().cast())) };
-        let (reason, egress) = match process(&mut frame, &KernelMaps) {
-            Ok(Forwarded { ifindex }) if ifindex == ingress => (Reason::Transmitted, ingress),
-            Ok(Forwarded { ifindex }) => (Reason::Redirected, ifindex),
-            Err(reason) => (reason, ingress),
+        unsafe { Frame::new(ends, Driver(context.as_ptr().cast())) }
+    }
+
+    /// Counts a packet at its end and gives the kernel its verdict; or goes on with the next stage.
+    #[inline(always)]
+    fn act(context: &XdpContext, next: Next) -> u32 {
+        let ingress = context.ingress_ifindex() as u32;
+        let (reason, egress) = match next {
+            Next::Forwarded(Forwarded { ifindex }) if ifindex == ingress => (Reason::Transmitted, ingress),
+            Next::Forwarded(Forwarded { ifindex }) => (Reason::Redirected, ifindex),
+            Next::End(reason) => (reason, ingress),
+            Next::Stage(stage) => {
+                maps::go_on(context, stage);
+                (Reason::DroppedNoStage, ingress)
+            }
         };
         maps::count(reason);
         match reason.verdict() {

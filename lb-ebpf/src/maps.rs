@@ -4,7 +4,8 @@ use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     helpers::{bpf_get_prandom_u32, bpf_jiffies64},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
+    programs::XdpContext,
 };
 use core::intrinsics::{
     AtomicOrdering::{Relaxed, SeqCst},
@@ -23,7 +24,10 @@ use lb_common::{
     service::{MatchSet, Service, ServiceKey},
     settings::Settings,
 };
-use lb_ebpf::tables::{ALLOWANCES, Allowance, Tables};
+use lb_ebpf::{
+    stage::{Stage, Trip},
+    tables::{ALLOWANCES, Allowance, SCRATCH_WORDS, Tables},
+};
 
 /// `BPF_F_MMAPABLE` of the kernel's uapi: the control plane maps the array into its memory.
 const MAPPED: u32 = 1 << 10;
@@ -64,6 +68,16 @@ static SPILLED: Array<u32> = Array::with_max_entries(1, MAPPED);
 #[map]
 static LOCALITY: HashMap<LocalityKey, [u32; LOCALITY_WORDS]> =
     HashMap::with_max_entries(limits::LOCALITY, BPF_F_NO_PREALLOC);
+/// What one stage leaves for the next.
+#[map]
+static TRIPS: PerCpuArray<Trip> = PerCpuArray::with_max_entries(1, 0);
+/// See `Tables::scratch`.
+#[map]
+static SCRATCH: PerCpuArray<[u32; SCRATCH_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+/// The stages' programs, by `Stage`.
+#[map]
+static STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::ALL.len() as u32, 0);
+
 /// Values being put together before they are inserted.
 #[map]
 static SPILL_DRAFT: PerCpuArray<[u32; SPILL_WORDS]> = PerCpuArray::with_max_entries(1, 0);
@@ -174,6 +188,25 @@ impl Tables for KernelMaps {
     fn features(&self) -> u32 {
         // SAFETY: a static of this program. Volatile, because its value is set after compilation.
         unsafe { core::ptr::read_volatile(&FEATURES) }
+    }
+
+    #[inline(always)]
+    fn leave(&self, trip: &Trip) {
+        if let Some(left) = TRIPS.get_ptr_mut(0) {
+            // SAFETY: a live value of this CPU's own.
+            unsafe { *left = *trip };
+        }
+    }
+
+    #[inline(always)]
+    fn trip(&self) -> Option<&Trip> {
+        // Only stages ask, and they run behind a `leave` on the same CPU.
+        TRIPS.get(0)
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<MapWords> {
+        SCRATCH.get_ptr_mut(0).map(|words| MapWords(words.cast()))
     }
 
     #[inline(always)]
@@ -368,6 +401,13 @@ impl Tables for KernelMaps {
     fn forgot(&self) -> u32 {
         ALLOWED.get(ALLOWANCES).map_or(0, |cell| cell[0])
     }
+}
+
+/// Goes on with a stage's program. Returns only if there is none.
+#[inline(always)]
+pub(crate) fn go_on(context: &XdpContext, stage: Stage) {
+    // SAFETY: the context this program was called with; nothing of this stack is needed any more.
+    let _ = unsafe { STAGES.tail_call(context, stage as u32) };
 }
 
 /// Counts a packet under its reason.

@@ -46,6 +46,14 @@ pub struct Packet {
     pub quote: usize,
 }
 
+impl Packet {
+    /// True for an ICMP error about one of the director's own tunnel packets.
+    #[inline(always)]
+    pub fn is_about_tunnel(&self) -> bool {
+        self.quote != self.l3
+    }
+}
+
 #[inline(always)]
 pub fn packet<R: Room, T: Tables>(frame: &Frame<R>, tables: &T) -> Result<Packet, Stop> {
     let mut l3 = eth::HEADER;

@@ -1,6 +1,6 @@
 //! Persistence: a client's flows keep to the server its template names.
 
-use crate::{Scene, flow::thresholds, parse::Packet, state, tables::Tables};
+use crate::{flow::thresholds, parse::Packet, state, tables::Tables};
 use lb_common::{
     flow::{self, Entry, NewFlow, Opened, Templates, control, is_past, meta},
     server::server_flag,
@@ -57,9 +57,15 @@ fn assures(settings: &Settings, packet: &Packet) -> u32 {
 
 /// The server the client's template pins it to, with the template prolonged for the new flow. Weight 0 and overload
 /// do not matter here (IPVS), unless `expire_quiescent_template` says that drained servers lose their clients.
-#[inline(never)]
-pub fn pinned<T: Tables>(scene: &Scene<'_, T>, id: u32, service: &Service) -> Option<u32> {
-    let Scene { tables, settings, packet, now } = *scene;
+#[inline(always)]
+pub fn pinned<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    packet: &Packet,
+    id: u32,
+    service: &Service,
+    now: u32,
+) -> Option<u32> {
     let entry = template(tables, settings, packet, id, service)?;
     let server = meta::server(entry.meta);
     if is_past(entry.expires(), now) {
@@ -89,9 +95,16 @@ pub fn pinned<T: Tables>(scene: &Scene<'_, T>, id: u32, service: &Service) -> Op
 }
 
 /// Pins the client to a server it was just given.
-#[inline(never)]
-pub fn pin<T: Tables>(scene: &Scene<'_, T>, id: u32, service: &Service, server: u32) {
-    let Scene { tables, settings, packet, now } = *scene;
+#[inline(always)]
+pub fn pin<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    packet: &Packet,
+    id: u32,
+    service: &Service,
+    server: u32,
+    now: u32,
+) {
     let key = service.template_key(id, &packet.key);
     let home = flow::home::<Templates>(&settings.seed, &key, settings.buckets[TABLE]);
     let new = NewFlow {
@@ -102,7 +115,8 @@ pub fn pin<T: Tables>(scene: &Scene<'_, T>, id: u32, service: &Service, server: 
         expires: now.wrapping_add(service.persistence),
         extra: [service.persistence, 1],
     };
-    if let Opened::New { evicted, twin, .. } = flow::open::<Templates, T>(tables, &home, &new, now) {
+    let Some(scratch) = tables.scratch() else { return };
+    if let Opened::New { evicted, twin, .. } = flow::open::<Templates, T>(tables, scratch, &home, &new, now) {
         if let Some(load) = tables.load(server) {
             flow::bind_template(load, thresholds(tables, server));
         }

@@ -5,12 +5,13 @@ use crate::{
     frame::{Frame, Room},
     parse::Packet,
     service,
+    stage::Trip,
     tables::{Allowance, Tables},
     verdict::{IcmpError, Stop},
     wire::{eth, icmp, ipv4, ipv6},
 };
 use lb_common::{
-    counters::{Reason, Verdict},
+    counters::Reason,
     net::{Addr, Mac, proto},
     service::{Service, service_flag},
     settings::Settings,
@@ -65,19 +66,16 @@ pub fn too_big(packet: &Packet, mtu: u32) -> Stop {
     Stop::reply(Reason::RepliedTooBig, IcmpError { kind, code, rest: mtu.to_be() })
 }
 
-/// Does what a stop says: the one place where a packet is turned around. The reason it is counted under.
-#[inline(never)]
-pub fn end<R: Room, T: Tables>(
+/// Turns the packet into the error its trip stopped with, if the allowance grants it. The reason it is counted under.
+#[inline(always)]
+pub fn send<R: Room, T: Tables>(
     frame: &mut Frame<R>,
     tables: &T,
     settings: &Settings,
-    packet: &Packet,
-    stop: Stop,
+    trip: &Trip,
     now: u32,
 ) -> Reason {
-    if !matches!(stop.reason.verdict(), Verdict::Reply) {
-        return stop.reason;
-    }
+    let (packet, stop) = (&trip.packet, trip.stop);
     if !tables.allow(Allowance::Icmp, settings.icmp_per_second, admit::second(settings, now)) {
         return withheld(stop.reason);
     }

@@ -18,52 +18,68 @@ pub const FTP_DATA: u16 = 20;
 /// to unprivileged ports are its own), then any port, then prefixes and ranges.
 #[inline(always)]
 pub fn find<T: Tables>(tables: &T, packet: &Packet) -> Option<u32> {
+    // One variable that always has a value: given an `Option` at every step, LLVM spills the absent ones' values too,
+    // which the verifier refuses as never written.
+    let id = look(tables, packet);
+    if id == NOWHERE { None } else { Some(id) }
+}
+
+/// No service's id.
+const NOWHERE: u32 = u32::MAX;
+
+#[inline(always)]
+fn look<T: Tables>(tables: &T, packet: &Packet) -> u32 {
     let port = packet.key.vip_port();
     let protocol = packet.key.protocol as u8;
-    let mut key = ServiceKey {
+    let mut id = at(tables, packet, port);
+    let features = tables.features();
+    if id == NOWHERE
+        && features & feature::FTP != 0
+        && protocol == proto::TCP
+        && (port == FTP_DATA || port >= UNPRIVILEGED)
+    {
+        id = at(tables, packet, FTP);
+    }
+    if id == NOWHERE && features & feature::ANY_PORT != 0 {
+        id = at(tables, packet, 0);
+    }
+    if id == NOWHERE
+        && features & feature::PREFIXES != 0
+        && let Some(set) = tables.matches(&packet.key.vip)
+    {
+        id = among(set, protocol, port);
+    }
+    id
+}
+
+/// The service at the packet's address and this port, host order.
+#[inline(always)]
+fn at<T: Tables>(tables: &T, packet: &Packet, port: u16) -> u32 {
+    let key = ServiceKey {
         address: packet.key.vip,
         port: Be16::from_host(port),
-        protocol,
+        protocol: packet.key.protocol as u8,
         kind: key_kind::SERVICE,
     };
-    if let Some(id) = tables.service_at(&key) {
-        return Some(id);
-    }
-    let features = tables.features();
-    if features & feature::FTP != 0 && protocol == proto::TCP && (port == FTP_DATA || port >= UNPRIVILEGED) {
-        key.port = Be16::from_host(FTP);
-        if let Some(id) = tables.service_at(&key) {
-            return Some(id);
-        }
-    }
-    if features & feature::ANY_PORT != 0 {
-        key.port = Be16::from_host(0);
-        if let Some(id) = tables.service_at(&key) {
-            return Some(id);
-        }
-    }
-    if features & feature::PREFIXES != 0 {
-        return among(tables.matches(&packet.key.vip)?, protocol, port);
-    }
-    None
+    tables.service_at(&key).unwrap_or(NOWHERE)
 }
 
 /// The first rule that fits.
 #[inline(always)]
-fn among(set: &MatchSet, protocol: u8, port: u16) -> Option<u32> {
+fn among(set: &MatchSet, protocol: u8, port: u16) -> u32 {
     let mut i = 0;
     while i < set.rules.len() {
         let rule = &set.rules[i];
         if i as u32 >= set.count {
-            return None;
+            break;
         }
         let fits = rule.protocol == protocol || rule.protocol == 0;
         if fits && rule.from <= port && port <= rule.to {
-            return Some(rule.service);
+            return rule.service;
         }
         i += 1;
     }
-    None
+    NOWHERE
 }
 
 /// True if the address belongs to any service, whatever the port.

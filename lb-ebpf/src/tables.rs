@@ -1,5 +1,6 @@
 //! All the path may ask of the maps. Implemented over kernel maps by the binary and over memory by the host engine.
 
+use crate::stage::Trip;
 use lb_common::{
     counters::Note,
     flow::{Buckets, FlowKey, Templates, Thresholds, V4, V6, Words},
@@ -26,6 +27,9 @@ pub enum Allowance {
 /// Number of allowances, and entries of their map.
 pub const ALLOWANCES: u32 = 2;
 
+/// See [`Tables::scratch`].
+pub const SCRATCH_WORDS: usize = 16;
+
 /// Ids come from the maps themselves, so an entry that is missing is a configuration being changed under a packet:
 /// every lookup may fail, and the path says what then.
 pub trait Tables:
@@ -41,6 +45,14 @@ pub trait Tables:
 
     /// What this program was loaded to do, see `lb_common::settings::feature`.
     fn features(&self) -> u32;
+
+    /// Leaves a trip for the next stage, and takes it up there.
+    fn leave(&self, trip: &Trip);
+
+    fn trip(&self) -> Option<&Trip>;
+
+    /// [`SCRATCH_WORDS`] words of this CPU's own, to be used within one step.
+    fn scratch(&self) -> Option<Self::Cells>;
 
     fn settings(&self) -> Option<&Settings>;
 

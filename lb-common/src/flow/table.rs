@@ -266,15 +266,17 @@ struct Room {
     best: u32,
 }
 
-/// Branches only feed one maximum, so the verifier sees eight alike steps and not four to the power of eight.
+/// The best score is kept in `scratch` and not in a register: the verifier follows what it knows of registers, and would
+/// walk four classes to the power of eight ways; what is in a map it does not know.
 #[inline(always)]
-fn room<W: Words>(words: W, now: u32) -> Room {
-    let mut room = Room { live: 0, best: 0 };
+fn room<W: Words>(words: W, scratch: W, now: u32) -> Room {
+    let mut live = 0;
+    scratch.store(0, 0);
     let mut way = 0;
     while way < WAYS {
         let control = words.load(way);
         let left = words.load(EXPIRES + way).wrapping_sub(now);
-        room.live += (control / LIVE) & 1;
+        live += (control / LIVE) & 1;
         let class = if control & (LIVE | BUSY) == 0 {
             EMPTY
         } else if control & BUSY != 0 {
@@ -286,28 +288,41 @@ fn room<W: Words>(words: W, now: u32) -> Room {
         } else {
             0
         };
-        let age = if left < 0x07ff_ffff { 0x07ff_ffff - left } else { 0x07ff_ffff };
-        let score = if class == 0 { 0 } else { class << 30 | age << 3 | way };
-        if score > room.best {
-            room.best = score;
+        if class != 0 {
+            let age = if left < OLDEST { OLDEST - left } else { OLDEST };
+            let score = class << 30 | age << 3 | way;
+            if score > scratch.load(0) {
+                scratch.store(0, score);
+            }
         }
         way += 1;
     }
-    room
+    Room { live, best: scratch.load(0) }
 }
+
+/// Ages are compared up to this many jiffies.
+const OLDEST: u32 = 0x07ff_ffff;
 
 /// Fullness at which a newcomer stops going to its first bucket and looks at the second as well.
 const CROWDED: u32 = 6;
 
 #[inline(always)]
-fn insert<L: Layout, W: Words>(first: W, second: W, tag: u32, new: &NewFlow<'_>, now: u32) -> Insert<L, W> {
+#[allow(clippy::too_many_arguments)]
+fn insert<L: Layout, W: Words>(
+    first: W,
+    second: W,
+    scratch: W,
+    tag: u32,
+    new: &NewFlow<'_>,
+    now: u32,
+) -> Insert<L, W> {
     let key = new.key;
     let mut in_second = false;
     let mut words = first;
-    let here = room(first, now);
+    let here = room(first, scratch, now);
     let mut best = here.best;
     if here.live >= CROWDED || best >> 30 != EMPTY {
-        let there = room(second, now);
+        let there = room(second, scratch, now);
         let better = there.best >> 30 > best >> 30;
         if better || (there.best >> 30 == best >> 30 && there.live < here.live) {
             words = second;
@@ -408,9 +423,11 @@ pub enum Opened<L, W> {
 ///
 /// Two CPUs may open the same flow at once. Both publish and then look for a twin; publishing is a full barrier,
 /// so at least one of them sees both entries, and the one that stands first (bucket, then way) stays.
+/// `scratch`: a word nobody else uses meanwhile.
 #[inline(always)]
 pub fn open<L: Layout, B: Buckets<L>>(
     table: &B,
+    scratch: B::Words,
     home: &Home,
     new: &NewFlow<'_>,
     now: u32,
@@ -418,7 +435,7 @@ pub fn open<L: Layout, B: Buckets<L>>(
     let (Some(first), Some(second)) = (table.bucket(home.first), table.bucket(home.second)) else {
         return Opened::Full;
     };
-    let (entry, evicted, in_second) = match insert::<L, _>(first, second, home.tag, new, now) {
+    let (entry, evicted, in_second) = match insert::<L, _>(first, second, scratch, home.tag, new, now) {
         Insert::Placed { entry, evicted, in_second } => (entry, evicted, in_second),
         Insert::Full => return Opened::Full,
         Insert::Contended => return Opened::Contended,

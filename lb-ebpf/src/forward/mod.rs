@@ -10,6 +10,7 @@ use crate::{
     frame::{Frame, Room},
     parse::Packet,
     reply,
+    stage::Trip,
     tables::Tables,
     verdict::{Forwarded, Stop},
     wire::{eth, ipv4, ipv6},
@@ -25,19 +26,68 @@ use outer::Inner;
 /// For `ok_or`: bytes that were there a moment ago, or headroom that the driver does not have.
 const NO_ROOM: Stop = Stop::new(Reason::DroppedNoRoom);
 
+/// True if the server is behind a tunnel, which is a stage of its own.
 #[inline(always)]
-pub fn send<R: Room, T: Tables>(
+pub fn is_tunnel<T: Tables>(tables: &T, server: &Server) -> bool {
+    tables.features() & feature::TUNNELS != 0
+        && server.method != Method::Dr as u8
+        && !server.has(server_flag::LOCAL)
+}
+
+/// Direct routing.
+#[inline(always)]
+pub fn direct<R: Room, T: Tables>(
     frame: &mut Frame<R>,
     tables: &T,
-    settings: &Settings,
     packet: &Packet,
-    id: u32,
-    now: u32,
+    server: &Server,
 ) -> Result<Forwarded, Stop> {
-    let server = tables.server(id).ok_or(Reason::DroppedServerGone)?;
     if server.has(server_flag::LOCAL) {
         return Err(Reason::PassedLocal.into());
     }
+    hop(frame, packet, server)?;
+    if let Some(mtu) = size::exceeded(packet, server.mtu as u32)? {
+        return Err(reply::too_big(packet, mtu));
+    }
+    link(frame, tables, packet, server, 0, None).ok_or(NO_ROOM)?;
+    Ok(Forwarded { ifindex: server.ifindex })
+}
+
+/// Sums the packet up as it will be inside the tunnel, one hop later. IPv4's header checksum makes up for the time
+/// to live; IPv6 has none.
+#[inline(always)]
+pub fn sum<R: Room>(frame: &Frame<R>, trip: &mut Trip) -> Result<(), Stop> {
+    let packet = &trip.packet;
+    trip.sum = checksum::of_frame(frame, packet.l3, packet.length as usize).ok_or(NO_ROOM)?;
+    if packet.is_v6 {
+        trip.sum += (!1u16).to_be() as u32;
+    }
+    Ok(())
+}
+
+/// Into the server's tunnel.
+#[inline(always)]
+pub fn tunnel<R: Room, T: Tables>(
+    frame: &mut Frame<R>,
+    tables: &T,
+    settings: &Settings,
+    trip: &Trip,
+    now: u32,
+) -> Result<Forwarded, Stop> {
+    let packet = &trip.packet;
+    let server = tables.server(trip.server).ok_or(Reason::DroppedServerGone)?;
+    hop(frame, packet, server)?;
+    let overhead = overhead(server);
+    if let Some(mtu) = size::exceeded(packet, size::in_tunnel(tables, server, overhead, now)?)? {
+        return Err(reply::too_big(packet, mtu));
+    }
+    encapsulate(frame, tables, settings, packet, server, overhead, trip.sum).ok_or(NO_ROOM)?;
+    Ok(Forwarded { ifindex: server.ifindex })
+}
+
+/// One hop passed: the server can be reached and the packet has time left to live, which gets less.
+#[inline(always)]
+fn hop<R: Room>(frame: &mut Frame<R>, packet: &Packet, server: &Server) -> Result<(), Stop> {
     if !server.has(server_flag::REACHABLE) {
         return Err(Reason::DroppedUnreachable.into());
     }
@@ -45,17 +95,7 @@ pub fn send<R: Room, T: Tables>(
     if ttl <= 1 {
         return Err(reply::time_exceeded(packet));
     }
-    decrement(frame, packet, ttl).ok_or(NO_ROOM)?;
-    let overhead = overhead(tables, server);
-    if let Some(mtu) = size::exceeded(tables, packet, server, overhead, now)? {
-        return Err(reply::too_big(packet, mtu));
-    }
-    if overhead == 0 {
-        link(frame, tables, packet, server, 0, None).ok_or(NO_ROOM)?;
-    } else {
-        encapsulate(frame, tables, settings, packet, server, overhead).ok_or(NO_ROOM)?;
-    }
-    Ok(Forwarded { ifindex: server.ifindex })
+    decrement(frame, packet, ttl).ok_or(NO_ROOM)
 }
 
 #[inline(always)]
@@ -63,7 +103,7 @@ fn ttl_at(packet: &Packet) -> usize {
     if packet.is_v6 { ipv6::HOP_LIMIT } else { ipv4::TTL }
 }
 
-/// One hop passed. IPv4 has a header checksum to keep true.
+/// Takes one from the time to live. IPv4 has a header checksum to keep true.
 #[inline(always)]
 fn decrement<R: Room>(frame: &mut Frame<R>, packet: &Packet, ttl: u8) -> Option<()> {
     let l3 = packet.l3;
@@ -79,10 +119,7 @@ fn decrement<R: Room>(frame: &mut Frame<R>, packet: &Packet, ttl: u8) -> Option<
 
 /// Bytes the forwarding method puts in front of the packet.
 #[inline(always)]
-fn overhead<T: Tables>(tables: &T, server: &Server) -> usize {
-    if tables.features() & feature::TUNNELS == 0 || server.method == Method::Dr as u8 {
-        return 0;
-    }
+fn overhead(server: &Server) -> usize {
     let header = if server.rip.is_v4() { ipv4::HEADER } else { ipv6::HEADER };
     if server.method == Method::Gre as u8 {
         header + gre::overhead(server.has(server_flag::CHECKSUM))
@@ -146,7 +183,8 @@ fn tags<R: Room>(frame: &mut Frame<R>, server: &Server, ethertype: u16) -> Optio
 }
 
 /// Puts the packet into a tunnel. IPIP has nothing between the outer header and the packet.
-#[inline(never)]
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn encapsulate<R: Room, T: Tables>(
     frame: &mut Frame<R>,
     tables: &T,
@@ -154,13 +192,9 @@ fn encapsulate<R: Room, T: Tables>(
     packet: &Packet,
     server: &Server,
     overhead: usize,
+    sum: u32,
 ) -> Option<()> {
     let inner = Inner::read(frame, packet)?;
-    let sum = if server.has(server_flag::CHECKSUM) {
-        checksum::of_frame(frame, packet.l3, packet.length as usize)?
-    } else {
-        0
-    };
     let outer_type = if server.rip.is_v4() { eth::IPV4 } else { eth::IPV6 };
     let l2 = link(frame, tables, packet, server, overhead, Some(outer_type))?;
     let protocol = if server.method == Method::Gre as u8 {

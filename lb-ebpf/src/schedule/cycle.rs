@@ -1,6 +1,6 @@
 //! rr, wrr: the next slot. fo: the first one that can be used.
 
-use super::{is_usable, slot};
+use super::{NOBODY, is_usable, slot};
 use crate::tables::Tables;
 use lb_common::plan::{PlanHead, cycle};
 
@@ -8,24 +8,30 @@ use lb_common::plan::{PlanHead, cycle};
 const SKIPS: u32 = 256;
 
 #[inline(always)]
-pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead) -> Option<u32> {
+pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead) -> u32 {
     let len = plan.len();
     if len == 0 {
-        return None;
+        return NOBODY;
     }
     let fixed = plan.detail() & cycle::FIXED != 0;
-    let mut index = if fixed { 0 } else { (tables.advance(plan.start(), 1)? % len as u64) as u32 };
+    let ticket = if fixed { 0 } else { tables.advance(plan.start(), 1).unwrap_or(0) };
+    let mut index = (ticket % len as u64) as u32;
+    let mut rewinds = false;
     let mut skipped = 0u32;
     let mut tries = 0;
     while tries < SKIPS {
-        let slot = slot(tables, plan, index)?;
+        let slot = slot(tables, plan, index);
         if is_usable(tables, slot) {
             if !fixed && skipped != 0 {
                 tables.advance(plan.start(), skipped as u64);
             }
-            return Some(slot.server());
+            return slot.server();
         }
-        let step = slot.number();
+        let number = slot.number();
+        if tries == 0 {
+            rewinds = number >= len;
+        }
+        let step = if number >= len { number - len } else { number };
         skipped = skipped.wrapping_add(step);
         if step == 0 || skipped >= len {
             break;
@@ -36,9 +42,10 @@ pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead) -> Option<u32> {
         }
         tries += 1;
     }
-    // Nobody was chosen, so the cursor stands where it stood (IPVS: the scheduler's mark did not move).
+    // Nobody was chosen: the cursor goes back to where it stood, or where the slot says so to the start of the period.
     if !fixed {
-        tables.advance(plan.start(), 1u64.wrapping_neg());
+        let back = if rewinds { ticket.wrapping_add(1) } else { 1 };
+        tables.advance(plan.start(), back.wrapping_neg());
     }
-    None
+    NOBODY
 }

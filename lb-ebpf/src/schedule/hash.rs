@@ -1,6 +1,6 @@
 //! sh, dh, mh: the slot a hash of the packet names.
 
-use super::{is_usable, slot};
+use super::{NOBODY, is_usable, slot};
 use crate::{parse::Packet, tables::Tables};
 use lb_common::{
     hash::{dh, mh, sh},
@@ -12,10 +12,10 @@ use lb_common::{
 const FALLBACKS: u32 = 256;
 
 #[inline(always)]
-pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> Option<u32> {
+pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> u32 {
     let len = plan.len();
     if len == 0 {
-        return None;
+        return NOBODY;
     }
     let detail = plan.detail();
     let table = detail & hash_detail::TABLE;
@@ -28,12 +28,12 @@ pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> 
     } else {
         sh(client, port, 0)
     } % len;
-    let found = slot(tables, plan, first)?;
+    let found = slot(tables, plan, first);
     if takes(tables, found) {
-        return Some(found.server());
+        return found.server();
     }
     if detail & hash_detail::FALLBACK == 0 {
-        return None;
+        return NOBODY;
     }
     let mut offset = 0;
     while offset < FALLBACKS && offset < len {
@@ -41,16 +41,16 @@ pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> 
         let again = (first + offset) % len;
         let index =
             if table == hash_detail::MH { mh(client, port, again) } else { sh(client, port, again) } % len;
-        let found = slot(tables, plan, index)?;
-        if found.server() == 0 {
-            return None;
+        let found = slot(tables, plan, index);
+        if found.server() == NOBODY {
+            return NOBODY;
         }
         if takes(tables, found) {
-            return Some(found.server());
+            return found.server();
         }
         offset += 1;
     }
-    None
+    NOBODY
 }
 
 /// A drained server keeps its slots but takes nobody.

@@ -1,9 +1,9 @@
-//! lc, wlc, sed, nq, ovf: the cheapest candidate by live counts, the first of equals. twos: the cheaper of two by lot.
+//! lc, wlc, sed, nq, ovf: the cheapest candidate by live counts, the first of equals.
 
-use super::{is_overloaded, slot};
+use super::{NOBODY, is_usable, slot};
 use crate::tables::Tables;
 use lb_common::{
-    flow::counts,
+    flow::{Words, counts},
     limits::LEAST_CANDIDATES,
     plan::{PlanHead, Slot, cost, is_cheaper, overhead},
     settings::{Settings, switch},
@@ -47,93 +47,106 @@ impl Cost {
 }
 
 #[inline(always)]
-pub(super) fn choose<T: Tables>(tables: &T, settings: &Settings, plan: PlanHead, by: Cost) -> Option<u32> {
-    if by.rule == cost::TWOS {
-        return by_lot(tables, settings, plan);
-    }
-    let mut best = 0;
-    let mut best_cost = 0;
-    let mut best_weight = 0;
+pub fn choose<T: Tables>(tables: &T, settings: &Settings, plan: PlanHead) -> u32 {
+    cheapest(tables, plan, Cost::of(plan.detail(), settings))
+}
+
+/// The cheapest candidate. A plan of more than [`LEAST_CANDIDATES`] has them in random order, and each new flow looks at
+/// the next stretch of them: the best of 256 out of thousands is within a few per cent of the best of all.
+#[inline(always)]
+pub(super) fn cheapest<T: Tables>(tables: &T, plan: PlanHead, by: Cost) -> u32 {
+    let Some(words) = tables.scratch() else { return NOBODY };
+    let best = Best::none(words);
+    let first = first(tables, words, plan);
     let mut i = 0;
     while i < LEAST_CANDIDATES {
         if i >= plan.len() {
             break;
         }
-        let candidate = slot(tables, plan, i)?;
+        let candidate = candidate(tables, plan, first, i);
         i += 1;
-        let Some((active, inactive)) = load(tables, candidate) else { continue };
+        if !takes(tables, candidate) {
+            continue;
+        }
+        let Some(load) = tables.load(candidate.server()) else { continue };
+        let (active, inactive) = counts(load);
         if by.rule == cost::NQ && active == 0 {
-            return Some(candidate.server());
+            return candidate.server();
         }
         if by.rule == cost::OVF && active > candidate.number() {
             continue;
         }
         let weight = if by.rule == cost::LC { 1 } else { candidate.number() };
-        let cost = by.with(active, inactive);
-        if best == 0 || is_cheaper(cost, weight, best_cost, best_weight) {
-            best = candidate.server();
-            best_cost = cost;
-            best_weight = weight;
-        }
+        best.offer(candidate.server(), by.with(active, inactive), weight);
     }
-    if best == 0 { None } else { Some(best) }
+    best.server()
 }
 
-/// Active and inactive flows of a candidate, or `None` if it takes no new ones.
+/// Places between the stretches of two flows. Prime, so that all candidates get their turn at every place of a stretch.
+const STRIDE: u64 = 127;
+
+/// Where a new flow begins to look.
 #[inline(always)]
-pub(super) fn load<T: Tables>(tables: &T, candidate: Slot) -> Option<(u32, u32)> {
-    let server = candidate.server();
-    if server == 0 || candidate.number() == 0 || is_overloaded(tables, server) {
-        return None;
+pub(super) fn first<T: Tables>(tables: &T, words: T::Cells, plan: PlanHead) -> u32 {
+    let len = plan.len();
+    words.store(FIRST, 0);
+    if len > LEAST_CANDIDATES {
+        let turn = tables.advance(plan.start(), 1).unwrap_or(0);
+        words.store(FIRST, (turn.wrapping_mul(STRIDE) % len as u64) as u32);
     }
-    tables.load(server).map(counts)
+    // Through memory, so that the verifier does not count it along with the loop's own counter.
+    words.load(FIRST)
 }
 
-/// Power of two choices: two draws weighted by weight, each from 0 to the sum of the weights, both ends included, so
-/// the first candidate is drawn a little more often (IPVS).
+/// Word of the scratch memory behind what the schedulers keep there.
+const FIRST: u32 = 15;
+
+/// Candidate `i` of those a new flow looks at; `i` below the plan's length.
 #[inline(always)]
-fn by_lot<T: Tables>(tables: &T, settings: &Settings, plan: PlanHead) -> Option<u32> {
-    let mut total = 0u64;
-    let mut i = 0;
-    while i < LEAST_CANDIDATES {
-        if i >= plan.len() {
-            break;
-        }
-        let candidate = slot(tables, plan, i)?;
-        if load(tables, candidate).is_some() {
-            total += candidate.number() as u64;
-        }
-        i += 1;
+pub(super) fn candidate<T: Tables>(tables: &T, plan: PlanHead, first: u32, i: u32) -> Slot {
+    let len = plan.len();
+    let at = first.wrapping_add(i);
+    slot(tables, plan, if at >= len { at - len } else { at })
+}
+
+/// The cheapest server so far. In scratch memory and not in registers: the verifier follows what it knows of registers,
+/// and would walk every way to come by 256 candidates.
+#[derive(Clone, Copy)]
+pub(super) struct Best<W>(W);
+
+impl<W: Words> Best<W> {
+    const SERVER: u32 = 0;
+    const COST: u32 = 1;
+    const WEIGHT: u32 = 2;
+
+    #[inline(always)]
+    pub(super) fn none(words: W) -> Self {
+        words.store(Self::SERVER, 0);
+        words.store(Self::COST, 0);
+        words.store(Self::WEIGHT, 0);
+        Self(words)
     }
-    if total == 0 {
-        return None;
-    }
-    let ends = total + 1;
-    let draw = || (tables.random() as u64).checked_rem(ends).map(|left| left as i64);
-    let mut left = [draw()?, draw()?];
-    let by = Cost::wlc(settings);
-    // Per draw: server, cost, weight.
-    let mut drawn = [(0u32, 0u32, 0u32); 2];
-    let mut i = 0;
-    while i < LEAST_CANDIDATES {
-        if i >= plan.len() {
-            break;
-        }
-        let candidate = slot(tables, plan, i)?;
-        i += 1;
-        let Some((active, inactive)) = load(tables, candidate) else { continue };
-        let weight = candidate.number();
-        left[0] -= weight as i64;
-        left[1] -= weight as i64;
-        let found = (candidate.server(), by.with(active, inactive), weight);
-        if left[0] <= 0 && drawn[0].0 == 0 {
-            drawn[0] = found;
-        }
-        if left[1] <= 0 && drawn[1].0 == 0 {
-            drawn[1] = found;
+
+    /// Takes the server if it is strictly cheaper, or the first.
+    #[inline(always)]
+    pub(super) fn offer(self, server: u32, cost: u32, weight: u32) {
+        if self.0.load(Self::SERVER) == 0
+            || is_cheaper(cost, weight, self.0.load(Self::COST), self.0.load(Self::WEIGHT))
+        {
+            self.0.store(Self::SERVER, server);
+            self.0.store(Self::COST, cost);
+            self.0.store(Self::WEIGHT, weight);
         }
     }
-    let (first, second) = (drawn[0], drawn[1]);
-    let chosen = if is_cheaper(second.1, second.2, first.1, first.2) { second.0 } else { first.0 };
-    if chosen == 0 { None } else { Some(chosen) }
+
+    #[inline(always)]
+    pub(super) fn server(self) -> u32 {
+        self.0.load(Self::SERVER)
+    }
+}
+
+/// True if a candidate takes new flows.
+#[inline(always)]
+pub(super) fn takes<T: Tables>(tables: &T, candidate: Slot) -> bool {
+    candidate.number() != 0 && is_usable(tables, candidate)
 }

@@ -1,7 +1,8 @@
 //! lblc, lblcr: the server (or one of the servers) that the packet's destination went to before, unless it is crowded.
 
 use super::{
-    least::{self, Cost},
+    NOBODY,
+    least::{Best, Cost, cheapest},
     slot,
 };
 use crate::{parse::Packet, tables::Tables};
@@ -18,25 +19,22 @@ use lb_common::{
 /// CPUs change a destination's words without a lock. What they can spoil is one destination's affinity for one flow:
 /// every id is looked up before it is used, and the count is bounded where it is read.
 #[inline(always)]
-pub(super) fn choose<T: Tables>(
-    tables: &T,
-    settings: &Settings,
-    plan: PlanHead,
-    service: u32,
-    packet: &Packet,
-    now: u32,
-) -> Option<u32> {
+pub fn choose<T: Tables>(tables: &T, settings: &Settings, service: u32, packet: &Packet, now: u32) -> u32 {
+    let plan = tables.plan(service);
     let key = LocalityKey { destination: packet.key.vip, service };
     let replicate = plan.detail() & locality::REPLICATE != 0;
     let known = tables.locality(&key);
     if let Some(entry) = known {
         entry.store(word::USED, now);
         let kept = if replicate { of_set(tables, settings, entry, now) } else { of_one(tables, entry) };
-        if kept != 0 && !is_crowded(tables, plan, kept) {
-            return Some(kept);
+        if kept != NOBODY && !is_crowded(tables, plan, kept) {
+            return kept;
         }
     }
-    let chosen = least::choose(tables, settings, plan, Cost::wlc(settings))?;
+    let chosen = cheapest(tables, plan, Cost::wlc(settings));
+    if chosen == NOBODY {
+        return NOBODY;
+    }
     match known {
         Some(entry) if replicate => add(entry, chosen, now),
         Some(entry) => entry.store(word::SERVERS, chosen),
@@ -46,7 +44,7 @@ pub(super) fn choose<T: Tables>(
             }
         }
     }
-    Some(chosen)
+    chosen
 }
 
 /// lblc: the one server, if it is in the configuration and not drained, else 0. Overload does not matter (IPVS).
@@ -55,7 +53,7 @@ fn of_one<T: Tables>(tables: &T, entry: T::Cells) -> u32 {
     let id = entry.load(word::SERVERS);
     match tables.server(id) {
         Some(server) if server.has(server_flag::AVAILABLE) && server.weight > 0 => id,
-        _ => 0,
+        _ => NOBODY,
     }
 }
 
@@ -71,8 +69,9 @@ fn count<W: Words>(entry: W) -> u32 {
 fn of_set<T: Tables>(tables: &T, settings: &Settings, entry: T::Cells, now: u32) -> u32 {
     let by = Cost::wlc(settings);
     let count = count(entry);
-    let (mut best, mut best_cost, mut best_weight) = (0, 0, 0);
-    let (mut worst, mut worst_cost, mut worst_weight) = (0, 0, 0);
+    let Some(words) = tables.scratch() else { return NOBODY };
+    let best = Best::none(words);
+    words.store(WORST, 0);
     let mut i = 0;
     while i < LOCALITY_SET {
         if i >= count {
@@ -87,20 +86,26 @@ fn of_set<T: Tables>(tables: &T, settings: &Settings, entry: T::Cells, now: u32)
         }
         let (active, inactive) = counts(load);
         let cost = by.with(active, inactive);
-        let takes = server.has(server_flag::AVAILABLE) && !super::is_overloaded(tables, id);
-        if takes && (best == 0 || is_cheaper(cost, weight, best_cost, best_weight)) {
-            (best, best_cost, best_weight) = (id, cost, weight);
+        if server.has(server_flag::AVAILABLE) && !super::is_overloaded(tables, id) {
+            best.offer(id, cost, weight);
         }
-        if worst == 0 || is_cheaper(worst_cost, worst_weight, cost, weight) {
-            (worst, worst_cost, worst_weight) = (id, cost, weight);
+        let than = (words.load(WORST + 1), words.load(WORST + 2));
+        if words.load(WORST) == 0 || is_cheaper(than.0, than.1, cost, weight) {
+            words.store(WORST, id);
+            words.store(WORST + 1, cost);
+            words.store(WORST + 2, weight);
         }
     }
+    let worst = words.load(WORST);
     let settled = entry.load(word::MODIFIED).wrapping_add(settings.lblcr_expiration);
     if count > 1 && worst != 0 && now.wrapping_sub(settled) as i32 > 0 {
         remove(entry, worst, count, now);
     }
-    best
+    best.server()
 }
+
+/// Words of the scratch memory behind those of `Best`: the most loaded server, its cost and weight.
+const WORST: u32 = 3;
 
 /// IPVS's test for moving a destination elsewhere: the server has more active flows than its weight, while some other
 /// has less than half of its own.
@@ -115,7 +120,7 @@ fn is_crowded<T: Tables>(tables: &T, plan: PlanHead, id: u32) -> bool {
         if i >= plan.len() {
             break;
         }
-        let Some(candidate) = slot(tables, plan, i) else { return false };
+        let candidate = slot(tables, plan, i);
         if let Some(load) = tables.load(candidate.server())
             && 2 * (counts(load).0 as u64) < candidate.number() as u64
         {
@@ -151,15 +156,19 @@ fn add<W: Words>(entry: W, server: u32, now: u32) {
 
 #[inline(always)]
 fn remove<W: Words>(entry: W, server: u32, count: u32, now: u32) {
-    let mut kept = 0;
-    let mut i = 0;
-    while i < LOCALITY_SET {
-        let id = entry.load(word::SERVERS + i);
-        if id != server && kept < LOCALITY_SET {
-            entry.store(word::SERVERS + kept, id);
-            kept += 1;
+    // From the end on, every server up to the one that goes moves one place back.
+    let mut moved = 0;
+    let mut i = LOCALITY_SET;
+    while i > 0 {
+        i -= 1;
+        if i < count {
+            let id = entry.load(word::SERVERS + i);
+            entry.store(word::SERVERS + i, moved);
+            if id == server {
+                break;
+            }
+            moved = id;
         }
-        i += 1;
     }
     entry.store(word::COUNT, count - 1);
     entry.store(word::MODIFIED, now);

@@ -2,14 +2,15 @@
 
 mod cycle;
 mod hash;
-mod least;
-mod locality;
+pub mod least;
+pub mod locality;
+pub mod twos;
 
-use crate::{Scene, parse::Packet, tables::Tables};
+use crate::{parse::Packet, stage::Stage, tables::Tables};
 use lb_common::{
     flow,
     hash::stateless,
-    plan::{PlanHead, PlanKind, Slot},
+    plan::{PlanHead, PlanKind, Slot, cost},
     settings::feature,
 };
 
@@ -21,54 +22,68 @@ pub enum Memory {
     None,
 }
 
-/// The server the service's scheduler picks, or `None`: every server is drained, overloaded or missing.
-#[inline(never)]
-pub fn choose<T: Tables>(scene: &Scene<'_, T>, service: u32, memory: Memory) -> Option<u32> {
-    let Scene { tables, settings, packet, now } = *scene;
+/// For a server's id: nobody, because every server is drained, overloaded or missing. The schedulers say it with a number
+/// and not with an `Option`, whose absent value LLVM spills and the verifier then refuses as never written.
+pub const NOBODY: u32 = 0;
+
+/// What a plan's first look at a packet gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A server's id or [`NOBODY`].
+    Server(u32),
+    /// Candidates have to be compared.
+    Stage(Stage),
+}
+
+/// Executes the service's plan, as far as that needs no comparison of candidates.
+#[inline(always)]
+pub fn choose<T: Tables>(tables: &T, service: u32, packet: &Packet, memory: Memory) -> Choice {
     let plan = tables.plan(service);
     let kind = plan.kind();
-    if kind == PlanKind::Hash as u8 {
+    let server = if kind == PlanKind::Hash as u8 {
         hash::choose(tables, plan, packet)
     } else if memory == Memory::None {
         by_hash(tables, plan, packet)
     } else if kind == PlanKind::Cycle as u8 {
         cycle::choose(tables, plan)
     } else if kind == PlanKind::Least as u8 {
-        least::choose(tables, settings, plan, least::Cost::of(plan.detail(), settings))
-    } else if kind == PlanKind::Locality as u8 && tables.features() & feature::LOCALITY != 0 {
-        locality::choose(tables, settings, plan, service, packet, now)
+        return Choice::Stage(if plan.detail() == cost::TWOS { Stage::Twos } else { Stage::Least });
+    } else if kind == PlanKind::Locality as u8 {
+        return Choice::Stage(Stage::Locality);
     } else {
-        None
-    }
+        NOBODY
+    };
+    Choice::Server(server)
 }
 
 /// A slot by hash, whatever the plan: weights still show in a wrr cycle.
 #[inline(always)]
-fn by_hash<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> Option<u32> {
+fn by_hash<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> u32 {
     let mut index = stateless(&packet.key.client, packet.key.client_port());
     // An overloaded server's neighbours take its share; after this many, nobody does.
     let mut tries = 0;
     while tries < 8 {
-        let slot = slot(tables, plan, index.checked_rem(plan.len())?)?;
+        let Some(at) = index.checked_rem(plan.len()) else { break };
+        let slot = slot(tables, plan, at);
         if is_usable(tables, slot) {
-            return Some(slot.server());
+            return slot.server();
         }
         index = index.wrapping_add(1);
         tries += 1;
     }
-    None
+    NOBODY
 }
 
-/// Slot `index` of a plan; `index` below its length.
+/// Slot `index` of a plan, empty past its end.
 #[inline(always)]
-fn slot<T: Tables>(tables: &T, plan: PlanHead, index: u32) -> Option<Slot> {
-    tables.slot(plan.start() + 1 + index)
+fn slot<T: Tables>(tables: &T, plan: PlanHead, index: u32) -> Slot {
+    tables.slot(plan.start() + 1 + index).unwrap_or(Slot::EMPTY)
 }
 
 /// True if there is a server in the slot and it takes new flows.
 #[inline(always)]
 fn is_usable<T: Tables>(tables: &T, slot: Slot) -> bool {
-    slot.server() != 0 && !is_overloaded(tables, slot.server())
+    slot.server() != NOBODY && !is_overloaded(tables, slot.server())
 }
 
 #[inline(always)]

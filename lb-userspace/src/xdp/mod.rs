@@ -6,6 +6,7 @@
 //! ```text
 //! ABI                    version of the maps, lb_common::ABI_VERSION
 //! SETTINGS, FLOWS4, …    the maps of lb_common's table
+//! STAGES_1               the programs of the stages, for the program that is attached now
 //! clock                  the program that reads jiffies
 //! link_3_native          the program's link to interface 3, and where in the kernel it runs
 //! ```
@@ -197,6 +198,7 @@ impl Datapath {
     pub fn attach(&mut self, interfaces: &[crate::model::Interface]) -> Result<&[Attachment], XdpError> {
         self.attached = attach::attach(self.object.program()?, &self.pin, interfaces)?;
         self.folder.keep = true;
+        self.object.forget_others(&self.pin)?;
         Ok(&self.attached)
     }
 
@@ -217,6 +219,7 @@ impl Datapath {
         let attached = attach::attach(object.program()?, &self.pin, interfaces)?;
         self.object = object;
         self.attached = attached;
+        self.object.forget_others(&self.pin)?;
         Ok(&self.attached)
     }
 

@@ -4,18 +4,19 @@ use super::{Arrays, Sizes, XdpError, bpffs, memory_available};
 use crate::jiffies::Clock;
 use crate::maps::{Mapped, StoreError};
 use crate::sweep::live;
-use aya::maps::{Array, MapData, MapError, MapInfo};
+use aya::maps::{Array, MapData, MapError, MapInfo, ProgramArray};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use lb_common::ABI_VERSION;
+use lb_common::stage::Stage;
 use lb_common::flow::{Slab, Templates, V4, V6};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The maps that outlive the daemon: those of `lb_common`'s table.
-pub(super) const PINNED: [&str; 22] = [
+const PINNED: [&str; 23] = [
     "SETTINGS",
     "SERVICES",
     "PREFIXES",
@@ -38,23 +39,23 @@ pub(super) const PINNED: [&str; 22] = [
     "SOURCES",
     "COUNTERS",
     "REASONS",
+    "NOTES",
 ];
 
-/// Beside those of [`PINNED`].
-const NOTES: &str = "NOTES";
 const ABI: &str = "ABI";
 const CLOCK: &str = "clock";
 const PROGRAM: &str = "lb";
-
-fn maps() -> impl Iterator<Item = &'static str> {
-    PINNED.into_iter().chain([NOTES])
-}
+/// What the names of pinned program arrays begin with. Every loaded program has its own, numbered, so that it can
+/// take another's place at once. Pinned, because the kernel empties a program array nobody in userspace holds.
+const STAGES: &str = "STAGES_";
 
 /// A loaded object: its programs are in the kernel, its maps pinned.
 pub(super) struct Loaded {
     elf: &'static [u8],
     sizes: Sizes,
     features: u32,
+    /// Name of the pinned program array.
+    stages: String,
     ebpf: Ebpf,
 }
 
@@ -67,7 +68,7 @@ impl Loaded {
     ) -> Result<Self, XdpError> {
         let mut loader = EbpfLoader::new();
         loader.override_global("FEATURES", &features, true);
-        for name in maps() {
+        for name in PINNED {
             loader.map_pin_path(name, pin.join(name));
         }
         for (name, entries) in [
@@ -78,11 +79,21 @@ impl Loaded {
         ] {
             loader.map_max_entries(name, entries);
         }
+        let stages = free_stages(pin)?;
+        loader.map_pin_path("STAGES", pin.join(&stages));
         let mut ebpf = loader.load(elf).map_err(|error| refused(error, sizes))?;
+        fill_stages(&mut ebpf, pin)?;
         for name in [PROGRAM, "clock"] {
             program(&mut ebpf, name)?.load().map_err(|source| program_refused(name, source))?;
         }
-        Ok(Self { elf, sizes, features, ebpf })
+        Ok(Self { elf, sizes, features, stages, ebpf })
+    }
+
+    /// Removes the program arrays of programs this one has taken the place of.
+    pub(super) fn forget_others(&self, pin: &Path) -> Result<(), XdpError> {
+        let names = bpffs::pinned(pin)?.into_iter();
+        let mut others = names.filter(|name| name.starts_with(STAGES) && *name != self.stages);
+        others.try_for_each(|name| bpffs::remove(&pin.join(name)))
     }
 
     /// The same object loaded once more, to do other things.
@@ -115,6 +126,30 @@ impl Loaded {
         let map = Array::try_from(map).map_err(|source| open_failed("CLOCK", pin, source))?;
         Ok(Clock::new(program, map))
     }
+}
+
+/// A name no program array has.
+fn free_stages(pin: &Path) -> Result<String, XdpError> {
+    let names = bpffs::pinned(pin)?;
+    let number = |name: &String| name.strip_prefix(STAGES)?.parse::<u64>().ok();
+    let last = names.iter().filter_map(number).max().unwrap_or(0);
+    Ok(format!("{STAGES}{}", last + 1))
+}
+
+/// Loads the stages' programs and puts them in their places.
+fn fill_stages(ebpf: &mut Ebpf, pin: &Path) -> Result<(), XdpError> {
+    let mut fds = Vec::with_capacity(Stage::ALL.len());
+    for (stage, name) in Stage::ALL {
+        let program = program(ebpf, name)?;
+        program.load().map_err(|source| program_refused(name, source))?;
+        let fd = program.fd().map_err(|source| program_refused(name, source))?;
+        let fd = fd.try_clone().map_err(|source| program_refused(name, ProgramError::IOError(source)))?;
+        fds.push((stage as u32, fd));
+    }
+    let failed = |source| open_failed("STAGES", pin, source);
+    let map = ebpf.map_mut("STAGES").ok_or(XdpError::NoProgram("STAGES"))?;
+    let mut stages = ProgramArray::try_from(map).map_err(failed)?;
+    fds.iter().try_for_each(|(at, fd)| stages.set(*at, fd, 0)).map_err(failed)
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, XdpError> {
@@ -221,7 +256,7 @@ pub(super) fn check_sizes(pin: &Path, wanted: Sizes) -> Result<(), XdpError> {
         return Err(XdpError::OtherSize { pin: pin.to_owned(), pinned, wanted, live });
     }
     tracing::info!(%pinned, %wanted, "the flow tables are empty and are made anew");
-    maps().try_for_each(|name| bpffs::remove(&pin.join(name)))
+    PINNED.into_iter().try_for_each(|name| bpffs::remove(&pin.join(name)))
 }
 
 /// Maps the arrays pinned in the folder into memory.
