@@ -81,6 +81,14 @@ pub enum XdpError {
     Load(#[source] Box<EbpfError>),
     #[error("the eBPF object has no XDP program `{0}`")]
     NoProgram(&'static str),
+    #[error("the kernel's verifier refuses program `{name}`: {last}")]
+    Rejected {
+        name: &'static str,
+        /// The end of its log.
+        last: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the kernel refuses program `{name}`")]
     Program {
         name: &'static str,

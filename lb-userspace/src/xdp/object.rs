@@ -9,8 +9,8 @@ use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use lb_common::ABI_VERSION;
-use lb_common::stage::Stage;
 use lb_common::flow::{Slab, Templates, V4, V6};
+use lb_common::stage::Stage;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ const PINNED: [&str; 23] = [
 const ABI: &str = "ABI";
 const CLOCK: &str = "clock";
 const PROGRAM: &str = "lb";
+/// Lines of the verifier's log that say what was wrong: its last ones.
+const LOG_LINES: usize = 4;
 /// What the names of pinned program arrays begin with. Every loaded program has its own, numbered, so that it can
 /// take another's place at once. Pinned, because the kernel empties a program array nobody in userspace holds.
 const STAGES: &str = "STAGES_";
@@ -182,6 +184,13 @@ fn program_refused(name: &'static str, source: ProgramError) -> XdpError {
             if io_error.kind() == io::ErrorKind::PermissionDenied && verifier_log.to_string().is_empty() =>
         {
             XdpError::Privilege { what: format!("loading program {name}"), source: Box::new(io_error) }
+        }
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            tracing::debug!(name, log, "the verifier's log");
+            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("; ");
+            XdpError::Rejected { name, last, source: io_error }
         }
         source => XdpError::Program { name, source: Box::new(source) },
     }
