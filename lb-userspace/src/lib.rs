@@ -2,10 +2,20 @@
 
 pub mod config;
 pub mod model;
+
 pub mod neigh;
 pub mod netlink;
-pub mod object;
+
+pub mod maps;
+pub mod reconcile;
 pub mod scheduler;
+
+pub mod jiffies;
+pub mod object;
+pub mod sweep;
+pub mod xdp;
+
+pub mod daemon;
 
 pub mod api;
 pub mod cli;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use lb_userspace::cli::{Answer, Arguments, Ask, Command, Run};
-use lb_userspace::config;
+use lb_userspace::daemon::{self, Overrides};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
@@ -57,14 +57,9 @@ fn direct(run: Run) -> anyhow::Result<Answer> {
         .with_writer(io::stderr)
         .init();
     let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
-    runtime.block_on(director(run))?;
+    let overrides = Overrides { interfaces: run.interfaces };
+    runtime.block_on(daemon::run(run.config, overrides))?;
     Ok(Answer::Yes)
-}
-
-/// Is the director until it is told to stop.
-async fn director(run: Run) -> anyhow::Result<()> {
-    let model = config::load(&run.config)?.model;
-    anyhow::bail!("this build cannot load the program onto {} interfaces yet", model.interfaces.len())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -98,6 +98,10 @@ impl Schedule {
         (slots != self.plan.slots).then(|| Self { plan: Plan { slots, ..self.plan.clone() }, ..self.clone() })
     }
 
+    pub fn flags(&self) -> SchedulerFlags {
+        self.flags
+    }
+
     pub fn scheduler(&self) -> Scheduler {
         self.scheduler
     }

@@ -1,0 +1,193 @@
+//! The loop's state: what is wanted, what the maps hold, and the steps between.
+
+use super::apply::{Applier, ApplyError};
+use super::desired::{Base, DesiredError, World, desired};
+use super::diff::{MapOp, diff};
+use super::ids::{AssignedService, Ids, IdsError};
+use crate::maps::{Contents, MapStore, StoreError};
+use crate::model::Model;
+use crate::neigh::{NextHop, NextHopTable};
+use crate::netlink::VlanTag;
+use crate::scheduler::{Load, Schedule};
+use lb_common::flow::load_word;
+use lb_common::server::{NO_VLAN, server_flag};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The one writer of the configuration maps.
+#[derive(Debug)]
+pub struct Reconciler<S> {
+    store: S,
+    applier: Applier,
+    base: Base,
+    ids: Ids,
+    model: Arc<Model>,
+    assigned: Vec<AssignedService>,
+    schedules: BTreeMap<u32, Schedule>,
+    why_not: BTreeMap<u32, String>,
+}
+
+/// What is wanted could not be worked out or put in place.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error(transparent)]
+    Ids(#[from] IdsError),
+    #[error(transparent)]
+    Desired(#[from] DesiredError),
+    #[error("reading what the maps hold")]
+    Read(#[from] StoreError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl<S: MapStore> Reconciler<S> {
+    /// Starts from what the maps hold and `saved`, the numbers an earlier daemon gave. Nothing is written yet.
+    ///
+    /// # Errors
+    /// The maps cannot be read, or have no room for the model.
+    pub fn new(store: S, base: Base, saved: Option<Ids>, model: Arc<Model>) -> Result<Self, ReconcileError> {
+        let applier = Applier::read(&store)?;
+        let mut ids = Ids::restore(saved, applier.contents(), &model);
+        let assigned = ids.update(&model)?;
+        let schedules = BTreeMap::new();
+        Ok(Self { store, applier, base, ids, model, assigned, schedules, why_not: BTreeMap::new() })
+    }
+
+    /// Wants another model from now on; the next round puts it in place.
+    ///
+    /// # Errors
+    /// The maps have no room for it. The old one is still wanted.
+    pub fn set_model(&mut self, model: Arc<Model>) -> Result<(), ReconcileError> {
+        super::desired::features(&model, false)?;
+        self.assigned = self.ids.update(&model)?;
+        self.model = model;
+        Ok(())
+    }
+
+    /// Brings the maps to what is wanted by now; how many steps that took.
+    ///
+    /// # Errors
+    /// A step failed. Those before it are done; another round does the rest.
+    pub fn round(&mut self, next_hops: &NextHopTable, now: Instant) -> Result<usize, ReconcileError> {
+        let cursors = self.cursors()?;
+        let store = &self.store;
+        let trashed: BTreeSet<u32> = self.ids.trashed().collect();
+        let desired = desired(&World {
+            model: &self.model,
+            assigned: &self.assigned,
+            trashed: &trashed,
+            next_hops,
+            base: self.base,
+            current: self.applier.contents(),
+            schedules: &self.schedules,
+            cursors: &|service| cursors.get(&service).copied().unwrap_or_default(),
+            loads: &|server| load(store, server),
+        })?;
+        self.why_not.clone_from(&desired.why_not);
+        let ops = diff(self.applier.contents(), &desired);
+        let replanned: BTreeSet<u32> = ops.iter().filter_map(planned).collect();
+        // A schedule is that of the plan in place. So those with a new plan change with it, the others now.
+        self.schedules.retain(|id, _| desired.schedules.contains_key(id) || replanned.contains(id));
+        for (id, schedule) in &desired.schedules {
+            if !replanned.contains(id) {
+                self.schedules.insert(*id, schedule.clone());
+            }
+        }
+        for op in &ops {
+            self.applier.apply(&mut self.store, op, now)?;
+            if let Some(id) = planned(op) {
+                match desired.schedules.get(&id) {
+                    Some(schedule) => self.schedules.insert(id, schedule.clone()),
+                    None => self.schedules.remove(&id),
+                };
+            }
+        }
+        Ok(ops.len())
+    }
+
+    fn cursors(&self) -> Result<BTreeMap<u32, u64>, StoreError> {
+        let plans = self.applier.contents().plans.keys();
+        plans.map(|id| Ok((*id, self.applier.cursor(&self.store, *id)?))).collect()
+    }
+
+    /// Frees removed servers nothing has referred to for long enough; true if there were any. `now` is Unix time.
+    pub fn collect(&mut self, now: u64, is_referenced: impl Fn(u32) -> bool) -> bool {
+        self.ids.collect(now, is_referenced)
+    }
+
+    /// Whether a plan depends on how busy servers are, so that rounds are due without anything having changed.
+    pub fn is_windowed(&self) -> bool {
+        self.schedules.values().any(Schedule::is_windowed)
+    }
+
+    pub fn contents(&self) -> &Contents {
+        self.applier.contents()
+    }
+
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// Numbers of the model's services and servers, in the model's order.
+    pub fn assigned(&self) -> &[AssignedService] {
+        &self.assigned
+    }
+
+    /// By server: why it gets no new flows, weight and thresholds aside.
+    pub fn why_not(&self) -> &BTreeMap<u32, String> {
+        &self.why_not
+    }
+
+    /// Of plans that are not exactly IPVS's, by service.
+    pub fn warnings(&self) -> impl Iterator<Item = (u32, String)> {
+        self.schedules.iter().filter_map(|(id, schedule)| Some((*id, schedule.warning()?.to_string())))
+    }
+
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+}
+
+fn planned(op: &MapOp) -> Option<u32> {
+    match op {
+        MapOp::Plan { service, .. } | MapOp::ClearPlan(service) => Some(*service),
+        _ => None,
+    }
+}
+
+/// A load that cannot be read counts as none: the window is a guess anyhow.
+fn load(store: &impl MapStore, server: u32) -> Load {
+    let words = store.load(server).unwrap_or_default();
+    let count = |word: u32| (words[word as usize] as i32).max(0) as u32;
+    Load {
+        active: count(load_word::ACTIVE),
+        inactive: count(load_word::INACTIVE),
+        overloaded: words[load_word::OVERLOADED as usize] != 0,
+    }
+}
+
+/// The next hops the maps hold: what a daemon that was just started goes by until the kernel has told it better.
+pub fn remembered(contents: &Contents) -> NextHopTable {
+    let usable = contents.servers.values().filter(|server| server.has(server_flag::REACHABLE));
+    let hop = |server: &lb_common::server::Server| NextHop {
+        dmac: server.dmac.0,
+        smac: server.smac.0,
+        ifindex: server.ifindex,
+        vlan: server
+            .vlan
+            .iter()
+            .filter(|tag| **tag != NO_VLAN)
+            .map(|tag| VlanTag { id: *tag, tpid: VlanTag::DOT1Q })
+            .collect(),
+        mtu: server.mtu.into(),
+        source: server.source.to_ip(),
+        gateway: None,
+        local: server.has(server_flag::LOCAL),
+    };
+    usable.map(|server| (server.rip.to_ip(), Ok(hop(server)))).collect()
+}
