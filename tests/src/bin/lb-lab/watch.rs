@@ -3,9 +3,10 @@
 use crate::stage::Stage;
 use anyhow::Result;
 use clap::Args;
-use lb_tests::lab::client::{Load, tally};
+use lb_tests::lab::client::{Load, nth_port};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,9 @@ const BATCH: usize = 30;
 /// Pause between batches without `--requests`: a pace one can watch.
 const PAUSE: Duration = Duration::from_millis(200);
 const CONCURRENCY: usize = 6;
+/// Every request has a port of its own for as long as there are any: a port used again within two minutes would go to the
+/// server of the connection that is closing, as with IPVS.
+const FIRST_PORT: u16 = 1024;
 
 impl Watch {
     pub(crate) fn run(&self) -> Result<ExitCode> {
@@ -46,6 +50,7 @@ impl Watch {
 
     fn send(&self, stage: &Stage, ends: &AtomicBool) -> Result<Seen> {
         let client = stage.lab.client()?;
+        let first = SocketAddr::new(stage.lab.client_addresses[0].v4.into(), FIRST_PORT);
         let mut seen = Seen::default();
         let begun = Instant::now();
         while !ends.load(Ordering::Relaxed) {
@@ -53,14 +58,16 @@ impl Watch {
             if left == 0 {
                 break;
             }
-            let outcomes = client.http(&Load::new(stage.vip(), left.min(BATCH)).concurrency(CONCURRENCY));
-            seen.sent += outcomes.len();
-            for (server, answers) in tally(&outcomes) {
-                *seen.answers.entry(server).or_default() += answers;
-            }
-            for error in outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err()) {
-                seen.failures += 1;
-                eprintln!("\nno answer: {error}");
+            let load = Load::new(stage.vip(), left.min(BATCH)).concurrency(CONCURRENCY);
+            for outcome in client.http(&load.from_ports(nth_port(first, seen.sent))) {
+                seen.sent += 1;
+                match outcome.result {
+                    Ok(answer) => *seen.answers.entry(answer.server).or_default() += 1,
+                    Err(error) => {
+                        seen.failures += 1;
+                        eprintln!("\nno answer: {error}");
+                    }
+                }
             }
             seen.show(begun.elapsed())?;
             if self.requests.is_none() {
