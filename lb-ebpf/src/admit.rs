@@ -69,5 +69,5 @@ pub fn forget<T: Tables>(tables: &T, settings: &Settings, now: u32) {
 #[inline(always)]
 pub fn second(settings: &Settings, now: u32) -> u32 {
     // The control plane writes what it measured; 0 is a map not yet written.
-    if settings.hz == 0 { 0 } else { now / settings.hz }
+    now.checked_div(settings.hz).unwrap_or(0)
 }

@@ -28,6 +28,7 @@ mod kernel {
         maps::Array,
         programs::XdpContext,
     };
+    use aya_log_ebpf::warn;
     use lb_common::counters::{Reason, Verdict};
     use lb_ebpf::{
         begin,
@@ -40,7 +41,8 @@ mod kernel {
     #[xdp]
     pub(crate) fn lb(context: XdpContext) -> u32 {
         let next = begin(&mut frame(&context), &KernelMaps);
-        act(&context, next)
+        // The one line a packet may log: it comes up only while programs are being replaced wrongly.
+        act(&context, next, |context, stage| warn!(context, "program of stage {} is missing", stage as u32))
     }
 
     macro_rules! stages {
@@ -49,7 +51,7 @@ mod kernel {
                 #[xdp]
                 pub(crate) fn $name(context: XdpContext) -> u32 {
                     let next = stage::run(Stage::$stage, &mut frame(&context), &KernelMaps);
-                    act(&context, next)
+                    act(&context, next, |_, _| {})
                 }
             )*
         };
@@ -79,9 +81,10 @@ mod kernel {
         unsafe { Frame::new(ends, Driver(context.as_ptr().cast())) }
     }
 
-    /// Counts a packet at its end and gives the kernel its verdict; or goes on with the next stage.
+    /// Counts a packet at its end and gives the kernel its verdict; or goes on with the next stage, unless that is
+    /// `missing`.
     #[inline(always)]
-    fn act(context: &XdpContext, next: Next) -> u32 {
+    fn act(context: &XdpContext, next: Next, missing: impl FnOnce(&XdpContext, Stage)) -> u32 {
         let ingress = context.ingress_ifindex() as u32;
         let (reason, egress) = match next {
             Next::Forwarded(Forwarded { ifindex }) if ifindex == ingress => (Reason::Transmitted, ingress),
@@ -89,6 +92,7 @@ mod kernel {
             Next::End(reason) => (reason, ingress),
             Next::Stage(stage) => {
                 maps::go_on(context, stage);
+                missing(context, stage);
                 (Reason::DroppedNoStage, ingress)
             }
         };

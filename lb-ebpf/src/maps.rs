@@ -8,8 +8,11 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use core::intrinsics::{
-    AtomicOrdering::{Relaxed, SeqCst},
-    atomic_cxchg, atomic_xadd,
+    // Never relaxed: LLVM turns a relaxed addition into the instruction that does not fetch, and the value before is
+    // then whatever the register held.
+    AtomicOrdering::SeqCst,
+    atomic_cxchg,
+    atomic_xadd,
 };
 use lb_common::{
     counters::{self, Counters, Note, Reason},
@@ -132,7 +135,7 @@ impl Words for MapWords {
     #[inline(always)]
     fn add(self, at: u32, delta: u32) -> u32 {
         // SAFETY: as for `swap`.
-        unsafe { atomic_xadd::<u32, u32, { Relaxed }>(self.0.add(at as usize), delta) }
+        unsafe { atomic_xadd::<u32, u32, { SeqCst }>(self.0.add(at as usize), delta) }
     }
 }
 
@@ -247,7 +250,7 @@ impl Tables for KernelMaps {
     fn advance(&self, cell: u32, by: u64) -> Option<u64> {
         let cursor = SLOTS.get_ptr_mut(cell)?;
         // SAFETY: a live map value of eight bytes.
-        Some(unsafe { atomic_xadd::<u64, u64, { Relaxed }>(cursor, by) })
+        Some(unsafe { atomic_xadd::<u64, u64, { SeqCst }>(cursor, by) })
     }
 
     #[inline(always)]

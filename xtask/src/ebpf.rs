@@ -19,7 +19,7 @@ const BINARY: &str = "lb-ebpf";
 pub(crate) struct Build {
     /// Build the host side optimised; the eBPF program always is
     #[arg(long)]
-    release: bool,
+    pub(crate) release: bool,
 }
 
 impl Build {

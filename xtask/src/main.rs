@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod command;
 mod ebpf;
+mod lab;
 mod linker;
 mod lint;
 mod privilege;
@@ -28,6 +29,11 @@ enum Task {
     Setup,
     /// Build the eBPF program, then the host side with the program embedded
     Build(ebpf::Build),
+    /// Build everything and run the director: with --config on this host, else in a lab with real HTTP requests
+    BuildAndAttach(lab::BuildAndAttach),
+    /// A lab to play in: network namespaces with a client, a router, the director and three real servers
+    #[command(subcommand)]
+    Lab(lab::Lab),
     /// Run rustfmt and clippy; warnings are errors
     Lint,
     /// Build everything and run every test; without --host that needs root
@@ -38,6 +44,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup => setup::run(),
         Task::Build(build) => build.run(),
+        Task::BuildAndAttach(task) => task.run(),
+        Task::Lab(task) => task.run(),
         Task::Lint => lint::run(),
         Task::Test(test) => test.run(),
     };

@@ -3,6 +3,7 @@
 use super::{NOBODY, is_usable, slot};
 use crate::{parse::Packet, tables::Tables};
 use lb_common::{
+    flow::Words,
     hash::{dh, mh, sh},
     plan::{PlanHead, Slot, hash_detail},
 };
@@ -35,15 +36,25 @@ pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> 
     if detail & hash_detail::FALLBACK == 0 {
         return NOBODY;
     }
+    let Some(words) = tables.scratch() else { return NOBODY };
+    words.store(TABLE, (table == hash_detail::MH) as u32);
+    words.store(LEN, len);
+    words.store(FIRST, first);
+    words.store(PORT, port as u32);
     let mut offset = 0;
-    while offset < FALLBACKS && offset < len {
+    while offset < FALLBACKS {
+        let len = words.load(LEN);
+        if offset >= len {
+            break;
+        }
         // Both schedulers hash the place of the first try again instead of walking on from it.
-        let again = (first + offset) % len;
+        let again = (words.load(FIRST) + offset) % len;
+        let port = words.load(PORT) as u16;
         let index =
-            if table == hash_detail::MH { mh(client, port, again) } else { sh(client, port, again) } % len;
+            if words.load(TABLE) != 0 { mh(client, port, again) } else { sh(client, port, again) } % len;
         let found = slot(tables, plan, index);
         if found.server() == NOBODY {
-            return NOBODY;
+            break;
         }
         if takes(tables, found) {
             return found.server();
@@ -52,6 +63,13 @@ pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead, packet: &Packet) -> 
     }
     NOBODY
 }
+
+/// Words of the scratch memory, where a loop's constants are kept from the verifier: it would walk the loop once for
+/// every combination of them.
+const TABLE: u32 = 0;
+const LEN: u32 = 1;
+const FIRST: u32 = 2;
+const PORT: u32 = 3;
 
 /// A drained server keeps its slots but takes nobody.
 #[inline(always)]

@@ -3,7 +3,8 @@
 use super::*;
 use crate::maps::{Mapped, StoreError};
 use lb_common::flow::{
-    Buckets, Entry, FlowKey, NewFlow, Opened, SPILL_WORDS, WAYS, control, home, load_word, open,
+    AtomicU32, Buckets, Entry, FlowKey, NewFlow, Opened, SPILL_WORDS, Shared, WAYS, control, home, load_word,
+    open,
 };
 use lb_common::locality::{LOCALITY_WORDS, LocalityKey, word};
 use lb_common::net::{Addr, proto};
@@ -62,7 +63,10 @@ impl Memory {
             extra: [0; 2],
         };
         let home = home::<L>(&SEED, &flow.key, table.buckets());
-        assert!(matches!(open::<L, _>(table, &home, &new, NOW), Opened::New { evicted: None, .. }));
+        assert!(matches!(
+            open::<L, _>(table, Shared(&[AtomicU32::new(0)]), &home, &new, NOW),
+            Opened::New { evicted: None, .. }
+        ));
         flow::bind(self.tables().load(flow.server).unwrap(), None, flow.active);
     }
 
@@ -76,7 +80,10 @@ impl Memory {
             extra: [360 * HZ, children],
         };
         let home = home::<Templates>(&SEED, &key, table.buckets());
-        assert!(matches!(open::<Templates, _>(&table, &home, &new, NOW), Opened::New { .. }));
+        assert!(matches!(
+            open::<Templates, _>(&table, Shared(&[AtomicU32::new(0)]), &home, &new, NOW),
+            Opened::New { .. }
+        ));
         flow::bind_template(self.tables().load(server).unwrap(), None);
     }
 
@@ -383,7 +390,7 @@ fn a_sweep_of_a_million_flows_takes_a_fraction_of_a_second() {
             extra: [0; 2],
         };
         let home = home::<V4>(&SEED, &key, table.buckets());
-        open::<V4, _>(&table, &home, &new, NOW);
+        open::<V4, _>(&table, Shared(&[AtomicU32::new(0)]), &home, &new, NOW);
     }
     let (mut tally, mut children) = (Tally::default(), Children::default());
     let began = std::time::Instant::now();

@@ -56,6 +56,9 @@ pub struct Load {
     pub concurrency: usize,
     /// Client address and port; port 0 lets the kernel choose. A fixed port allows one request at a time.
     pub source: Option<SocketAddr>,
+    /// Request `i` comes from port `source` + `i`: no connection has the ports of an earlier one, which a director would
+    /// take for that one still closing.
+    pub successive_ports: bool,
     /// HTTP path and query.
     pub path: String,
     /// Body of each HTTP request, payload of each datagram.
@@ -72,6 +75,7 @@ impl Load {
             requests,
             concurrency: 16,
             source: None,
+            successive_ports: false,
             path: "/".to_owned(),
             body: Bytes::new(),
             deadline: Duration::from_secs(5),
@@ -89,6 +93,11 @@ impl Load {
 
     pub fn from_port(self, source: SocketAddr) -> Self {
         Load { source: Some(source), ..self }
+    }
+
+    /// Sends from this address and port, the next request from the next port, and so on; past 65535 from 1024 again.
+    pub fn from_ports(self, first: SocketAddr) -> Self {
+        Load { source: Some(first), successive_ports: true, ..self }
     }
 
     pub fn path(self, path: impl Into<String>) -> Self {
@@ -183,9 +192,12 @@ impl Client {
         self.runtime.block_on(async move {
             let permits = Arc::new(Semaphore::new(load.concurrency.max(1)));
             let mut requests = Vec::with_capacity(load.requests);
-            for _ in 0..load.requests {
+            for number in 0..load.requests {
                 let permit = Arc::clone(&permits).acquire_owned().await.expect("never closed");
-                let (one, load) = (one.clone(), load.clone());
+                let (one, mut load) = (one.clone(), load.clone());
+                if load.successive_ports {
+                    load.source = load.source.map(|source| nth_port(source, number));
+                }
                 requests.push(tokio::spawn(async move {
                     let _permit = permit;
                     let start = Instant::now();
@@ -200,6 +212,14 @@ impl Client {
             outcomes
         })
     }
+}
+
+/// The address with the port `number` further on.
+pub fn nth_port(first: SocketAddr, number: usize) -> SocketAddr {
+    const FIRST: usize = 1024;
+    const PORTS: usize = 65_536 - FIRST;
+    let port = FIRST + (usize::from(first.port()).saturating_sub(FIRST) + number) % PORTS;
+    SocketAddr::new(first.ip(), port as u16)
 }
 
 /// A connection that stays open from request to request, until dropped.
