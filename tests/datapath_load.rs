@@ -4,7 +4,6 @@
 use lb_common::settings::feature;
 use lb_userspace::model::{FlowTables, Interface};
 use lb_userspace::object;
-use lb_userspace::reconcile::ALWAYS;
 use lb_userspace::xdp::{Datapath, Sizes, XdpError};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +37,7 @@ fn the_verifier_takes_the_program_with_every_single_feature_without_and_with_all
     let mut refused = Vec::new();
     for features in [0, feature::ALL].into_iter().chain(single) {
         let pin = Pin::new(&format!("features-{features}"));
-        if let Err(error) = load(&pin.0, features | ALWAYS) {
+        if let Err(error) = load(&pin.0, features) {
             refused.push(format!("features {features:#x}: {error}"));
         }
     }

@@ -364,10 +364,6 @@ fn settings(model: &Model, base: Base) -> Settings {
     settings
 }
 
-/// What every program is made to do. Verifier: with the look at a server's load compiled out it walks the fallback of mh
-/// iteration by iteration and gives up at a million instructions (program `choose`, 6.18).
-pub const ALWAYS: u32 = feature::THRESHOLDS;
-
 /// What the program has to be able to do for this model; `tagged` if VLAN tags may be seen or sent.
 ///
 /// # Errors
@@ -394,5 +390,5 @@ pub fn features(model: &Model, tagged: bool) -> Result<u32, DesiredError> {
         (servers().any(|server| server.upper_threshold != 0), feature::THRESHOLDS),
         (keys::has_ftp(&keys), feature::FTP),
     ];
-    Ok(bits.into_iter().filter(|(on, _)| *on).fold(ALWAYS, |all, (_, bit)| all | bit))
+    Ok(bits.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit))
 }

@@ -18,7 +18,7 @@ mod ranges;
 mod reconciler;
 
 pub use apply::Applier;
-pub use desired::{ALWAYS, Base, Desired, DesiredError, World, desired, features};
+pub use desired::{Base, Desired, DesiredError, World, desired, features};
 pub use diff::{MapOp, diff};
 pub use ids::{AssignedServer, AssignedService, Ids, IdsError, TRASH_SECONDS, identity};
 pub use keys::KeysError;
