@@ -186,6 +186,11 @@ impl MemTables {
         assert!(self.services.len() <= limits::SERVICES as usize * 4, "the services map is full");
     }
 
+    /// All of `SERVICES`.
+    pub fn places(&self) -> impl Iterator<Item = (ServiceKey, u32)> {
+        self.services.iter().map(|(key, id)| (*key, *id))
+    }
+
     pub fn remove_place(&mut self, place: &ServiceKey) {
         self.services.remove(place);
     }
@@ -196,6 +201,11 @@ impl MemTables {
         assert!(self.prefixes.len() <= limits::MATCH_PREFIXES as usize, "the prefix map is full");
     }
 
+    /// All of `PREFIXES`: bits, address, match set.
+    pub fn prefixes(&self) -> impl Iterator<Item = (u32, Addr, u32)> {
+        self.prefixes.iter().map(|(&(bits, address), id)| (bits, address, *id))
+    }
+
     pub fn remove_prefix(&mut self, bits: u32, address: Addr) {
         self.prefixes.remove(&(bits, leading(address, bits)));
     }
@@ -203,6 +213,10 @@ impl MemTables {
     pub fn put_match_set(&mut self, id: u32, set: &MatchSet) {
         assert!(id < limits::MATCH_PREFIXES, "match set {id}");
         self.matches.insert(id, *set);
+    }
+
+    pub fn match_set(&self, id: u32) -> Option<&MatchSet> {
+        self.matches.get(&id)
     }
 
     pub fn put_service(&mut self, id: u32, service: &Service) {
@@ -257,6 +271,11 @@ impl MemTables {
         assert!(self.denied.len() <= limits::DENIED as usize, "the deny list is full");
     }
 
+    /// All of `DENIED`: bits and address.
+    pub fn denied(&self) -> impl Iterator<Item = (u32, Addr)> {
+        self.denied.keys().copied()
+    }
+
     pub fn allow(&mut self, bits: u32, prefix: Addr) {
         self.denied.remove(&(bits, leading(prefix, bits)));
     }
@@ -280,6 +299,11 @@ impl MemTables {
     pub fn load_words(&self, server: u32) -> Shared<'_> {
         let at = server as usize * LOAD_WORDS as usize;
         Shared(&self.loads[at..at + LOAD_WORDS as usize])
+    }
+
+    /// The words of `LOADS`.
+    pub fn loads(&self) -> &[AtomicU32] {
+        &self.loads
     }
 
     /// The words of `FLOWS4`.
