@@ -136,3 +136,134 @@ unsafe fn store<T: Copy>(place: *mut T, value: T) {
         core::ptr::write_unaligned(place, value)
     };
 }
+
+#[cfg(feature = "host")]
+pub use host::{Buffer, HEADROOM, Moved};
+
+/// A packet in ordinary memory.
+#[cfg(feature = "host")]
+mod host {
+    use super::{Ends, Frame, Room};
+    use core::{marker::PhantomData, ops::Range};
+
+    /// Bytes in front of a packet, as drivers leave them (`XDP_PACKET_HEADROOM`).
+    pub const HEADROOM: usize = 256;
+    /// Bytes behind it.
+    const TAILROOM: usize = 128;
+    /// What the kernel keeps at the very front for itself (`struct xdp_frame`).
+    const RESERVED: usize = 40;
+    /// Least the kernel lets a program leave: an Ethernet header.
+    const LEAST: usize = 14;
+    /// What stands where nobody has written.
+    const JUNK: u8 = 0xa5;
+
+    /// A packet with room to grow at either end.
+    #[derive(Clone, Debug)]
+    pub struct Buffer {
+        memory: Vec<u8>,
+        packet: Range<usize>,
+    }
+
+    impl Buffer {
+        pub fn new(packet: &[u8]) -> Self {
+            let end = HEADROOM + packet.len();
+            let mut memory = vec![JUNK; end + TAILROOM];
+            memory[HEADROOM..end].copy_from_slice(packet);
+            Self { memory, packet: HEADROOM..end }
+        }
+
+        /// Lends the packet out as a frame; it is afterwards as long as the frame then was.
+        pub fn lend<T>(&mut self, borrow: impl FnOnce(&mut Frame<Moved<'_>>) -> T) -> T {
+            let room = Moved {
+                base: self.memory.as_mut_ptr(),
+                size: self.memory.len(),
+                packet: self.packet.clone(),
+                buffer: PhantomData,
+            };
+            let ends = room.ends();
+            // SAFETY: `Moved` keeps its ends inside `memory`, which is borrowed until the frame is gone and not touched
+            // but through pointers from the one `base`.
+            let mut frame = unsafe { Frame::new(ends, room) };
+            let result = borrow(&mut frame);
+            let packet = frame.room.packet.clone();
+            self.packet = packet;
+            result
+        }
+
+        pub fn bytes(&self) -> &[u8] {
+            &self.memory[self.packet.clone()]
+        }
+    }
+
+    /// The ends of a [`Buffer`]'s packet, moved as the kernel's helpers would move them.
+    #[derive(Debug)]
+    pub struct Moved<'a> {
+        base: *mut u8,
+        size: usize,
+        packet: Range<usize>,
+        buffer: PhantomData<&'a mut [u8]>,
+    }
+
+    impl Moved<'_> {
+        fn ends(&self) -> Ends {
+            Ends {
+                start: self.base.wrapping_add(self.packet.start),
+                end: self.base.wrapping_add(self.packet.end),
+            }
+        }
+
+        fn moved(&mut self, start: Option<usize>, end: Option<usize>) -> Option<Ends> {
+            let (start, end) = (start?, end?);
+            if start < RESERVED || end > self.size || end < start + LEAST {
+                return None;
+            }
+            self.packet = start..end;
+            Some(self.ends())
+        }
+    }
+
+    impl Room for Moved<'_> {
+        fn adjust_head(&mut self, delta: i32) -> Option<Ends> {
+            self.moved(self.packet.start.checked_add_signed(delta as isize), Some(self.packet.end))
+        }
+
+        fn adjust_tail(&mut self, delta: i32) -> Option<Ends> {
+            self.moved(Some(self.packet.start), self.packet.end.checked_add_signed(delta as isize))
+        }
+
+        fn total(&self) -> usize {
+            self.packet.len()
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_packet_grows_into_the_headroom_the_kernel_leaves_and_no_further() {
+            let mut buffer = Buffer::new(&[7; 20]);
+            buffer.lend(|frame| {
+                assert_eq!(frame.grow_front((HEADROOM - RESERVED) as i32), Some(()));
+                assert_eq!(frame.grow_front(1), None);
+                assert_eq!(frame.write(0, 1u8), Some(()));
+            });
+            assert_eq!((buffer.bytes().len(), buffer.bytes()[0], buffer.bytes()[1]), (236, 1, JUNK));
+            assert_eq!(buffer.bytes()[216..], [7; 20]);
+        }
+
+        #[test]
+        fn a_packet_is_cut_down_to_an_ethernet_header_and_no_further() {
+            let mut buffer = Buffer::new(&[7; 20]);
+            buffer.lend(|frame| {
+                assert_eq!(frame.adjust_end(-7), None);
+                assert_eq!(frame.adjust_end(-6), Some(()));
+                assert_eq!((frame.len(), frame.total()), (14, 14));
+                assert_eq!(frame.read::<u8>(13), Some(7));
+                assert_eq!(frame.read::<u16>(13), None);
+                assert_eq!(frame.write(14, 1u8), None);
+            });
+            assert_eq!(buffer.bytes(), [7; 14]);
+        }
+    }
+}

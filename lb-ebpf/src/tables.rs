@@ -1,5 +1,8 @@
 //! All the path may ask of the maps. Implemented over kernel maps by the binary and over memory by the host engine.
 
+#[cfg(feature = "host")]
+pub mod mem;
+
 use crate::stage::Trip;
 use lb_common::{
     counters::Note,

@@ -1,6 +1,9 @@
 //! What the tests share.
 
+pub mod cases;
+pub mod engine;
 pub mod lab;
 pub mod netns;
 pub mod packet;
+pub mod state;
 pub mod traces;

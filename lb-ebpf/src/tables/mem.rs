@@ -1,0 +1,673 @@
+//! The maps in ordinary memory, with the kernel's capacities and the kernel's answers about what was never written:
+//! arrays read as zero, hash maps as absent. One CPU, a clock and a source of random numbers that are told what to say.
+
+use super::{ALLOWANCES, Allowance, SCRATCH_WORDS, Tables};
+use crate::{frame::Buffer, process, stage::Trip, verdict::Forwarded};
+use lb_common::{
+    counters::{Counters, NOTES, Note, REASONS, Reason},
+    flow::{
+        AtomicU32, Buckets, FlowKey, LOAD_WORDS, Layout, SPILL_WORDS, Shared, Slab, Templates, Thresholds,
+        V4, V6, Words,
+    },
+    fragment::{FragmentKey, FragmentRoute},
+    limits,
+    locality::{LOCALITY_WORDS, LocalityKey, word},
+    net::Addr,
+    path::{self, PathMtu},
+    plan::{PlanHead, Slot},
+    server::Server,
+    service::{MatchSet, Service, ServiceKey},
+    settings::{Settings, feature},
+};
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    collections::HashMap,
+    hash::Hash,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+/// Sizes of the tables that the configuration sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sizes {
+    /// Buckets of the IPv4 flows, the IPv6 flows and the templates.
+    pub buckets: [u32; 3],
+    /// Flows in the spill map.
+    pub spill: u32,
+    /// Destinations of lblc and lblcr.
+    pub locality: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { buckets: [64; 3], spill: 64, locality: 256 }
+    }
+}
+
+/// Programs a packet may go through behind the first (`MAX_TAIL_CALL_CNT`).
+const TRIPS: usize = 33;
+
+/// Every map of the datapath. Written through `&mut`, as by the control plane; `&MemTables` is what the path sees.
+#[derive(Debug)]
+pub struct MemTables {
+    sizes: Sizes,
+    features: u32,
+    now: u32,
+    random: Cell<u64>,
+
+    settings: Settings,
+    services: HashMap<ServiceKey, u32>,
+    /// By length in bits, of the mapped address for IPv4.
+    prefixes: HashMap<(u32, Addr), u32>,
+    matches: HashMap<u32, MatchSet>,
+    service: Vec<Service>,
+    plans: Vec<PlanHead>,
+    slots: Vec<AtomicU64>,
+    servers: Vec<Server>,
+    thresholds: Vec<Thresholds>,
+    denied: HashMap<(u32, Addr), ()>,
+
+    loads: Vec<AtomicU32>,
+    flows4: Vec<AtomicU32>,
+    flows6: Vec<AtomicU32>,
+    templates: Vec<AtomicU32>,
+    spill: Store<FlowKey>,
+    spilled: AtomicU32,
+    locality: Store<LocalityKey>,
+    fragments: Recent<FragmentKey, FragmentRoute>,
+    sources: Recent<Addr, [u32; 2]>,
+    paths: RefCell<HashMap<u32, PathMtu>>,
+
+    counters: Vec<Cell<Counters>>,
+    reasons: [Cell<u64>; REASONS],
+    notes: [Cell<u64>; NOTES],
+    allowed: [Cell<[u32; 2]>; ALLOWANCES as usize],
+    forgot: Cell<u32>,
+    scratch: [AtomicU32; SCRATCH_WORDS],
+    /// One place for every stage a packet may go through: a trip is lent out, so none is overwritten before the next
+    /// packet.
+    trips: Vec<OnceCell<Trip>>,
+    left: Cell<usize>,
+}
+
+fn words(count: usize) -> Vec<AtomicU32> {
+    (0..count).map(|_| AtomicU32::new(0)).collect()
+}
+
+fn table<L: Layout>(buckets: u32) -> Vec<AtomicU32> {
+    words(buckets as usize * L::BUCKET as usize)
+}
+
+impl MemTables {
+    /// Empty maps; the clock stands at `now` jiffies, `seed` starts the random numbers.
+    pub fn new(sizes: Sizes, features: u32, now: u32, seed: u64) -> Self {
+        Self {
+            sizes,
+            features,
+            now,
+            random: Cell::new(seed),
+            settings: Settings::default(),
+            services: HashMap::new(),
+            prefixes: HashMap::new(),
+            matches: HashMap::new(),
+            service: vec![Service::default(); limits::SERVICES as usize],
+            plans: vec![PlanHead::NONE; limits::SERVICES as usize],
+            slots: Vec::new(),
+            servers: vec![Server::default(); limits::SERVERS as usize],
+            thresholds: vec![Thresholds::default(); limits::SERVERS as usize],
+            denied: HashMap::new(),
+            loads: words(limits::SERVERS as usize * LOAD_WORDS as usize),
+            flows4: table::<V4>(sizes.buckets[0]),
+            flows6: table::<V6>(sizes.buckets[1]),
+            templates: table::<Templates>(sizes.buckets[2]),
+            spill: Store::new(sizes.spill, SPILL_WORDS),
+            spilled: AtomicU32::new(0),
+            locality: Store::new(sizes.locality, LOCALITY_WORDS),
+            fragments: Recent::new(limits::FRAGMENTS),
+            sources: Recent::new(limits::SOURCES),
+            paths: RefCell::default(),
+            counters: vec![Cell::default(); limits::SERVERS as usize],
+            reasons: std::array::from_fn(|_| Cell::new(0)),
+            notes: std::array::from_fn(|_| Cell::new(0)),
+            allowed: std::array::from_fn(|_| Cell::default()),
+            forgot: Cell::new(0),
+            scratch: std::array::from_fn(|_| AtomicU32::new(0)),
+            trips: vec![OnceCell::new(); TRIPS],
+            left: Cell::new(0),
+        }
+    }
+
+    /// Takes in a packet, which comes in by interface `ingress`, and counts it under its reason, as the XDP programs do.
+    /// What left, or for a packet that does not leave what it was left as, is in `packet` afterwards.
+    pub fn run(&mut self, packet: &mut Buffer, ingress: u32) -> (Reason, Option<Forwarded>) {
+        self.trips.fill(OnceCell::new());
+        self.left.set(0);
+        let tables: &Self = self;
+        let (reason, forwarded) = match packet.lend(|frame| process(frame, &tables)) {
+            Ok(forwarded) if forwarded.ifindex == ingress => (Reason::Transmitted, Some(forwarded)),
+            Ok(forwarded) => (Reason::Redirected, Some(forwarded)),
+            Err(reason) => (reason, None),
+        };
+        increment(&self.reasons[reason as usize]);
+        (reason, forwarded)
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Jiffies, low 32 bits.
+    pub fn now(&self) -> u32 {
+        self.now
+    }
+
+    pub fn set_now(&mut self, now: u32) {
+        self.now = now;
+    }
+
+    /// Bits of [`feature`].
+    pub fn set_features(&mut self, features: u32) {
+        self.features = features & feature::ALL;
+    }
+}
+
+/// What the control plane writes. Ids beyond an array's end panic: the kernel would refuse them.
+impl MemTables {
+    pub fn put_settings(&mut self, settings: &Settings) {
+        self.settings = *settings;
+    }
+
+    /// The settings as they stand.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn put_place(&mut self, place: &ServiceKey, id: u32) {
+        self.services.insert(*place, id);
+        assert!(self.services.len() <= limits::SERVICES as usize * 4, "the services map is full");
+    }
+
+    /// All of `SERVICES`.
+    pub fn places(&self) -> impl Iterator<Item = (ServiceKey, u32)> {
+        self.services.iter().map(|(key, id)| (*key, *id))
+    }
+
+    pub fn remove_place(&mut self, place: &ServiceKey) {
+        self.services.remove(place);
+    }
+
+    /// `bits` of the mapped address for IPv4: 96 more than the prefix has.
+    pub fn put_prefix(&mut self, bits: u32, address: Addr, match_set: u32) {
+        self.prefixes.insert((bits, leading(address, bits)), match_set);
+        assert!(self.prefixes.len() <= limits::MATCH_PREFIXES as usize, "the prefix map is full");
+    }
+
+    /// All of `PREFIXES`: bits, address, match set.
+    pub fn prefixes(&self) -> impl Iterator<Item = (u32, Addr, u32)> {
+        self.prefixes.iter().map(|(&(bits, address), id)| (bits, address, *id))
+    }
+
+    pub fn remove_prefix(&mut self, bits: u32, address: Addr) {
+        self.prefixes.remove(&(bits, leading(address, bits)));
+    }
+
+    pub fn put_match_set(&mut self, id: u32, set: &MatchSet) {
+        assert!(id < limits::MATCH_PREFIXES, "match set {id}");
+        self.matches.insert(id, *set);
+    }
+
+    pub fn match_set(&self, id: u32) -> Option<&MatchSet> {
+        self.matches.get(&id)
+    }
+
+    pub fn put_service(&mut self, id: u32, service: &Service) {
+        self.service[id as usize] = *service;
+    }
+
+    pub fn put_plan(&mut self, service: u32, head: PlanHead) {
+        self.reserve_cells(head.start() as usize + 1 + head.len() as usize);
+        self.plans[service as usize] = head;
+    }
+
+    /// Cells of the slot map from `start` on.
+    pub fn put_cells(&mut self, start: u32, cells: &[u64]) {
+        let start = start as usize;
+        self.reserve_cells(start + cells.len());
+        for (cell, value) in self.slots[start..].iter().zip(cells) {
+            cell.store(*value, SeqCst);
+        }
+    }
+
+    /// `count` cells from `start` on.
+    pub fn cells(&self, start: u32, count: u32) -> Vec<u64> {
+        let at = |cell| self.slots.get(cell as usize).map_or(0, |cell: &AtomicU64| cell.load(SeqCst));
+        (start..start + count).map(at).collect()
+    }
+
+    fn reserve_cells(&mut self, count: usize) {
+        assert!(count <= limits::SLOTS as usize, "{count} cells");
+        while self.slots.len() < count {
+            self.slots.push(AtomicU64::new(0));
+        }
+    }
+
+    pub fn put_server(&mut self, id: u32, server: &Server) {
+        self.servers[id as usize] = *server;
+    }
+
+    pub fn put_thresholds(&mut self, server: u32, thresholds: &Thresholds) {
+        self.thresholds[server as usize] = *thresholds;
+    }
+
+    /// Clears the counters and the load of a server, for one that takes over its id.
+    pub fn forget_server(&mut self, id: u32) {
+        self.counters[id as usize].take();
+        for at in 0..LOAD_WORDS {
+            self.load_words(id).store(at, 0);
+        }
+    }
+
+    pub fn deny(&mut self, bits: u32, prefix: Addr) {
+        self.denied.insert((bits, leading(prefix, bits)), ());
+        assert!(self.denied.len() <= limits::DENIED as usize, "the deny list is full");
+    }
+
+    /// All of `DENIED`: bits and address.
+    pub fn denied(&self) -> impl Iterator<Item = (u32, Addr)> {
+        self.denied.keys().copied()
+    }
+
+    pub fn allow(&mut self, bits: u32, prefix: Addr) {
+        self.denied.remove(&(bits, leading(prefix, bits)));
+    }
+}
+
+/// What the path left.
+impl MemTables {
+    pub fn counters(&self, server: u32) -> Counters {
+        self.counters[server as usize].get()
+    }
+
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize].get()
+    }
+
+    pub fn noted(&self, note: Note) -> u64 {
+        self.notes[note as usize].get()
+    }
+
+    /// Words of a server's load, see `lb_common::flow::load_word`.
+    pub fn load_words(&self, server: u32) -> Shared<'_> {
+        let at = server as usize * LOAD_WORDS as usize;
+        Shared(&self.loads[at..at + LOAD_WORDS as usize])
+    }
+
+    /// The words of `LOADS`.
+    pub fn loads(&self) -> &[AtomicU32] {
+        &self.loads
+    }
+
+    /// The words of `FLOWS4`.
+    pub fn flows4(&self) -> &[AtomicU32] {
+        &self.flows4
+    }
+
+    /// The words of `FLOWS6`.
+    pub fn flows6(&self) -> &[AtomicU32] {
+        &self.flows6
+    }
+
+    /// The words of `TEMPLATES`.
+    pub fn templates(&self) -> &[AtomicU32] {
+        &self.templates
+    }
+
+    /// The flows in the spill map, each laid out as a bucket of one way.
+    pub fn spills(&self) -> Vec<(FlowKey, Shared<'_>)> {
+        self.spill.all()
+    }
+
+    /// Takes a flow out of the spill map, as the sweeper does.
+    pub fn remove_spill(&self, key: &FlowKey) {
+        if self.spill.remove(key) {
+            self.spilled.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// What lblc and lblcr remember, laid out as `lb_common::locality::word` says.
+    pub fn localities(&self) -> Vec<(LocalityKey, Shared<'_>)> {
+        self.locality.all()
+    }
+
+    pub fn remove_locality(&self, key: &LocalityKey) {
+        self.locality.remove(key);
+    }
+
+    pub fn fragments(&self) -> Vec<(FragmentKey, FragmentRoute)> {
+        self.fragments.all()
+    }
+
+    /// What was learned of paths, expired or not.
+    pub fn paths(&self) -> Vec<PathMtu> {
+        self.paths.borrow().values().copied().collect()
+    }
+
+    /// Source prefixes with the second their count is for, and the count.
+    pub fn sources(&self) -> Vec<(Addr, [u32; 2])> {
+        self.sources.all()
+    }
+}
+
+fn increment(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// The leading bits of an address.
+fn leading(address: Addr, bits: u32) -> Addr {
+    let word = |i: u32, word: u32| {
+        let kept = bits.saturating_sub(32 * i).min(32);
+        word & u32::MAX.checked_shl(32 - kept).unwrap_or(0).to_be()
+    };
+    let [a, b, c, d] = address.0;
+    Addr([word(0, a), word(1, b), word(2, c), word(3, d)])
+}
+
+/// The value of the longest prefix that holds the address.
+fn longest<V: Copy>(trie: &HashMap<(u32, Addr), V>, address: &Addr) -> Option<V> {
+    if trie.is_empty() {
+        return None;
+    }
+    (0..=128).rev().find_map(|bits| trie.get(&(bits, leading(*address, bits))).copied())
+}
+
+/// A hash map whose values are shared words, all there from the beginning so that they can be lent out.
+#[derive(Debug)]
+struct Store<K> {
+    places: RefCell<HashMap<K, usize>>,
+    free: RefCell<Vec<usize>>,
+    words: Vec<AtomicU32>,
+    of_value: usize,
+}
+
+impl<K: Hash + Eq + Copy> Store<K> {
+    fn new(capacity: u32, of_value: usize) -> Self {
+        Self {
+            places: RefCell::default(),
+            free: RefCell::new((0..capacity as usize).rev().collect()),
+            words: words(capacity as usize * of_value),
+            of_value,
+        }
+    }
+
+    fn at(&self, place: usize) -> Shared<'_> {
+        Shared(&self.words[place * self.of_value..(place + 1) * self.of_value])
+    }
+
+    fn get(&self, key: &K) -> Option<Shared<'_>> {
+        self.places.borrow().get(key).map(|&place| self.at(place))
+    }
+
+    /// The value of a key that was there or is there now; zeroes. `None` if the map is full.
+    fn insert(&self, key: &K) -> Option<Shared<'_>> {
+        let mut places = self.places.borrow_mut();
+        let place = match places.get(key) {
+            Some(&place) => place,
+            None => self.free.borrow_mut().pop()?,
+        };
+        places.insert(*key, place);
+        for word in self.at(place).0 {
+            word.store(0, SeqCst);
+        }
+        Some(self.at(place))
+    }
+
+    fn remove(&self, key: &K) -> bool {
+        match self.places.borrow_mut().remove(key) {
+            Some(place) => {
+                self.free.borrow_mut().push(place);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn all(&self) -> Vec<(K, Shared<'_>)> {
+        self.places.borrow().iter().map(|(key, &place)| (*key, self.at(place))).collect()
+    }
+}
+
+/// A hash map that forgets what was written longest ago, for the kernel's LRU maps, whose order is not exact either.
+#[derive(Debug)]
+struct Recent<K, V> {
+    entries: RefCell<HashMap<K, (u64, V)>>,
+    written: Cell<u64>,
+    capacity: usize,
+}
+
+impl<K: Hash + Eq + Copy, V: Copy> Recent<K, V> {
+    fn new(capacity: u32) -> Self {
+        Self { entries: RefCell::default(), written: Cell::new(0), capacity: capacity as usize }
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        self.entries.borrow().get(key).map(|entry| entry.1)
+    }
+
+    fn insert(&self, key: &K, value: V) {
+        increment(&self.written);
+        let mut entries = self.entries.borrow_mut();
+        entries.insert(*key, (self.written.get(), value));
+        if entries.len() > self.capacity {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.0).map(|(key, _)| *key);
+            oldest.and_then(|key| entries.remove(&key));
+        }
+    }
+
+    fn all(&self) -> Vec<(K, V)> {
+        self.entries.borrow().iter().map(|(key, entry)| (*key, entry.1)).collect()
+    }
+}
+
+impl<'a> Buckets<V4> for &'a MemTables {
+    type Words = Shared<'a>;
+
+    fn bucket(&self, index: u32) -> Option<Shared<'a>> {
+        Slab::<V4>::new(&self.flows4).bucket(index)
+    }
+}
+
+impl<'a> Buckets<V6> for &'a MemTables {
+    type Words = Shared<'a>;
+
+    fn bucket(&self, index: u32) -> Option<Shared<'a>> {
+        Slab::<V6>::new(&self.flows6).bucket(index)
+    }
+}
+
+impl<'a> Buckets<Templates> for &'a MemTables {
+    type Words = Shared<'a>;
+
+    fn bucket(&self, index: u32) -> Option<Shared<'a>> {
+        Slab::<Templates>::new(&self.templates).bucket(index)
+    }
+}
+
+impl<'a> Tables for &'a MemTables {
+    type Cells = Shared<'a>;
+
+    fn now(&self) -> u32 {
+        self.now
+    }
+
+    fn random(&self) -> u32 {
+        // SplitMix64 (Steele, Lea and Flood).
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) as u32
+    }
+
+    fn features(&self) -> u32 {
+        self.features
+    }
+
+    fn leave(&self, trip: &Trip) {
+        let place = self.trips.get(self.left.get()).expect("a packet goes through at most 33 stages");
+        place.set(*trip).expect("places are used in turn");
+        self.left.set(self.left.get() + 1);
+    }
+
+    fn trip(&self) -> Option<&Trip> {
+        self.trips.get(self.left.get().checked_sub(1)?)?.get()
+    }
+
+    fn scratch(&self) -> Option<Shared<'a>> {
+        let tables: &'a MemTables = self;
+        Some(Shared(&tables.scratch))
+    }
+
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
+    }
+
+    fn service_at(&self, key: &ServiceKey) -> Option<u32> {
+        self.services.get(key).copied()
+    }
+
+    fn matches(&self, vip: &Addr) -> Option<&MatchSet> {
+        let id = longest(&self.prefixes, vip)?;
+        Some(
+            self.matches
+                .get(&id)
+                .unwrap_or(&const { MatchSet { count: 0, rules: [NO_RULE; limits::MATCH_RULES] } }),
+        )
+    }
+
+    fn service(&self, id: u32) -> Option<&Service> {
+        self.service.get(id as usize)
+    }
+
+    fn plan(&self, service: u32) -> PlanHead {
+        self.plans.get(service as usize).copied().unwrap_or(PlanHead::NONE)
+    }
+
+    fn slot(&self, cell: u32) -> Option<Slot> {
+        if cell >= limits::SLOTS {
+            return None;
+        }
+        Some(Slot(self.slots.get(cell as usize).map_or(0, |cell| cell.load(SeqCst))))
+    }
+
+    fn advance(&self, cell: u32, by: u64) -> Option<u64> {
+        Some(self.slots.get(cell as usize)?.fetch_add(by, SeqCst))
+    }
+
+    fn server(&self, id: u32) -> Option<&Server> {
+        self.servers.get(id as usize)
+    }
+
+    fn thresholds(&self, server: u32) -> Option<&Thresholds> {
+        self.thresholds.get(server as usize)
+    }
+
+    fn load(&self, server: u32) -> Option<Shared<'a>> {
+        let tables: &'a MemTables = self;
+        if server < limits::SERVERS { Some(tables.load_words(server)) } else { None }
+    }
+
+    fn account(&self, server: u32, opened: bool, bytes: u32) {
+        if let Some(cell) = self.counters.get(server as usize) {
+            let mut counters = cell.get();
+            counters.packets += 1;
+            counters.bytes += bytes as u64;
+            counters.connections += opened as u64;
+            cell.set(counters);
+        }
+    }
+
+    fn note(&self, note: Note) {
+        increment(&self.notes[note as usize]);
+    }
+
+    fn spilled(&self) -> u32 {
+        self.spilled.load(SeqCst)
+    }
+
+    fn spill(&self, key: &FlowKey) -> Option<Shared<'a>> {
+        let tables: &'a MemTables = self;
+        tables.spill.get(key)
+    }
+
+    fn spill_insert(&self, key: &FlowKey, fill: impl FnOnce(Shared<'a>)) -> bool {
+        let tables: &'a MemTables = self;
+        let Some(words) = tables.spill.insert(key) else { return false };
+        fill(words);
+        self.spilled.fetch_add(1, SeqCst);
+        true
+    }
+
+    fn locality(&self, key: &LocalityKey) -> Option<Shared<'a>> {
+        let tables: &'a MemTables = self;
+        tables.locality.get(key)
+    }
+
+    fn locality_insert(&self, key: &LocalityKey, server: u32, now: u32) -> bool {
+        let Some(words) = self.locality.insert(key) else { return false };
+        words.store(word::USED, now);
+        words.store(word::MODIFIED, now);
+        words.store(word::COUNT, 1);
+        words.store(word::SERVERS, server);
+        true
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentRoute> {
+        self.fragments.get(key)
+    }
+
+    fn set_fragment(&self, key: &FragmentKey, route: &FragmentRoute) {
+        self.fragments.insert(key, *route);
+    }
+
+    fn path(&self, rip: &Addr) -> Option<PathMtu> {
+        Some(self.paths.borrow().get(&path::index(rip)).copied().unwrap_or_default())
+    }
+
+    fn set_path(&self, path: &PathMtu) {
+        self.paths.borrow_mut().insert(path::index(&path.rip), *path);
+    }
+
+    fn is_denied(&self, source: &Addr) -> bool {
+        longest(&self.denied, source).is_some()
+    }
+
+    fn source_opened(&self, prefix: &Addr, second: u32) -> u32 {
+        let opened = match self.sources.get(prefix) {
+            Some([of, opened]) if of == second => opened + 1,
+            _ => 1,
+        };
+        self.sources.insert(prefix, [second, opened]);
+        opened
+    }
+
+    fn allow(&self, what: Allowance, limit: u32, second: u32) -> bool {
+        let cell = &self.allowed[what as usize];
+        let used = match cell.get() {
+            [of, used] if of == second => used,
+            _ => 0,
+        };
+        let granted = used < limit;
+        cell.set([second, used + u32::from(granted)]);
+        granted
+    }
+
+    fn forget(&self, second: u32) {
+        self.forgot.set(second);
+    }
+
+    fn forgot(&self) -> u32 {
+        self.forgot.get()
+    }
+}
+
+const NO_RULE: lb_common::service::MatchRule =
+    lb_common::service::MatchRule { from: 0, to: 0, protocol: 0, pad: [0; 3], service: 0 };
