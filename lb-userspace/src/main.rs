@@ -50,7 +50,12 @@ fn answer(ask: Ask) -> anyhow::Result<Answer> {
 
 fn direct(run: Run) -> anyhow::Result<Answer> {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("LB_LOG");
-    let filter = filter.from_env().context("LB_LOG")?;
+    let mut filter = filter.from_env().context("LB_LOG")?;
+    if !filter.to_string().contains("aya") {
+        // Kernels refuse the type information of the program's log (rustc names types in ways BTF does not allow) and
+        // load the program without it; aya would warn about that with the kernel's whole protocol.
+        filter = filter.add_directive("aya::bpf=error".parse().context("a filter of our own")?);
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
