@@ -55,13 +55,14 @@ const FORGETFUL_SECONDS: u32 = 60;
 #[inline(always)]
 pub fn is_forgetful<T: Tables>(tables: &T, settings: &Settings, now: u32) -> bool {
     let forgot = tables.forgot();
-    forgot != 0 && second(settings, now).wrapping_sub(forgot) <= FORGETFUL_SECONDS
+    // One more on either side: what was noted may be the second to come, see `forget`.
+    forgot != 0 && second(settings, now).wrapping_sub(forgot).wrapping_add(1) <= FORGETFUL_SECONDS + 1
 }
 
 /// Notes that a flow goes unremembered.
 #[inline(always)]
 pub fn forget<T: Tables>(tables: &T, settings: &Settings, now: u32) {
-    // 0 says never, so the lowest bit is set: a second early at the most.
+    // 0 says never, so the lowest bit is set: a second late at the most.
     tables.forget(second(settings, now) | 1);
 }
 

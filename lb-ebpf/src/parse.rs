@@ -4,7 +4,7 @@ use crate::{
     frame::{Frame, Room},
     tables::Tables,
     verdict::{MALFORMED, Stop},
-    wire::{eth, ipv4, ipv6, sctp, tcp},
+    wire::{eth, ipv4, ipv6, sctp, tcp, udp},
 };
 use lb_common::{
     counters::Reason,
@@ -162,6 +162,15 @@ fn transport<R: Room>(frame: &Frame<R>, packet: &mut Packet, protocol: u8, icmp:
     }
     if packet.fragment == Fragment::Later || !is_transport {
         return Ok(());
+    }
+    // Behind the IP packet there may be padding, which is nobody's header.
+    let header = match protocol {
+        proto::TCP => tcp::HEADER,
+        proto::UDP => udp::HEADER,
+        _ => sctp::LEAST,
+    };
+    if packet.l4 - packet.l3 + header > packet.length as usize {
+        return Err(MALFORMED);
     }
     packet.key.ports = frame.read(packet.l4).ok_or(MALFORMED)?;
     if protocol == proto::TCP {

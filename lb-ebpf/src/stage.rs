@@ -152,7 +152,10 @@ fn open<T: Tables>(tables: &T, settings: &Settings, trip: &mut Trip, now: u32) -
     may_open(tables, settings, packet, service, now)?;
     admit::opening(tables, settings, packet, now)?;
 
-    if service.has(service_flag::STATELESS) || !admit::may_remember(tables, settings, now) {
+    // A packet that opens nothing and was let in all the same is of a flow that went by hash when it was opened, and
+    // goes where that went.
+    let began_before = !packet.is_error && !state::may_open(settings, packet, false);
+    if service.has(service_flag::STATELESS) || began_before || !admit::may_remember(tables, settings, now) {
         trip.memory = Memory::None;
     } else if persist::is_on(tables, service)
         && let Some(server) = persist::pinned(tables, settings, packet, id, service, now)

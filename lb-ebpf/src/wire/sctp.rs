@@ -4,6 +4,8 @@ use crate::frame::{Frame, Room};
 use lb_common::sctp::chunk;
 
 const HEADER: usize = 12;
+/// The header and that of a chunk.
+pub const LEAST: usize = HEADER + 4;
 
 /// Type of the chunk that moves the association: the first, or an ABORT bundled behind a COOKIE-ECHO or COOKIE-ACK.
 #[inline(always)]

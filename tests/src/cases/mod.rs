@@ -4,6 +4,16 @@
 //! Frames, sent and expected, come from [`crate::packet`]. State is compared as [`State`] writes it.
 
 mod flows;
+mod forward;
+mod fragments;
+mod icmp;
+mod limits;
+mod parse;
+mod persistence;
+mod protocols;
+mod schedulers;
+mod services;
+mod tunnels;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -11,8 +21,10 @@ use std::time::Duration;
 
 use lb_common::counters::{Reason, Verdict};
 
-use crate::engine::{Engine, Fixture, INGRESS, Output};
-use crate::packet::{DIRECTOR_MAC, Eth, eth, server_mac};
+use lb_userspace::xdp::Sizes;
+
+use crate::engine::{Engine, Fixture, INGRESS, Output, SIZES};
+use crate::packet::{DIRECTOR_MAC, Eth, ROUTER_MAC, eth, server_mac};
 use crate::state::State;
 
 /// A client, another one of its network, and one of another network.
@@ -23,8 +35,21 @@ const VIP6: &str = "2001:db8:ff::1";
 
 /// Every case of every topic.
 pub fn all() -> Vec<Case> {
-    let cases = [flows::cases()].concat();
-    let names: BTreeSet<&str> = cases.iter().map(|case| case.name).collect();
+    let cases = [
+        parse::cases(),
+        flows::cases(),
+        protocols::cases(),
+        forward::cases(),
+        tunnels::cases(),
+        services::cases(),
+        schedulers::cases(),
+        persistence::cases(),
+        limits::cases(),
+        icmp::cases(),
+        fragments::cases(),
+    ]
+    .concat();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
     cases
 }
@@ -33,8 +58,10 @@ pub fn all() -> Vec<Case> {
 #[derive(Clone)]
 pub struct Case {
     /// A sentence.
-    pub name: &'static str,
+    pub name: String,
     pub fixture: Fixture,
+    /// Of the flow tables.
+    pub sizes: Sizes,
     steps: Vec<Step>,
 }
 
@@ -58,8 +85,25 @@ enum Becomes {
     Whatever,
 }
 
-fn case(name: &'static str, fixture: Fixture) -> Case {
-    Case { name, fixture, steps: Vec::new() }
+fn case(name: impl Into<String>, fixture: Fixture) -> Case {
+    Case { name: name.into(), fixture, sizes: SIZES, steps: Vec::new() }
+}
+
+/// The link layer of a frame from the director back to the router.
+fn back() -> Eth {
+    eth().from(DIRECTOR_MAC).to(ROUTER_MAC)
+}
+
+/// An ICMP error as the director words it, about a client's packet to [`VIP`]. `rest`: the header's second word, host
+/// order.
+fn complaint(id: u32, kind: u8, code: u8, rest: u32, quoted: &[u8]) -> Vec<u8> {
+    let ip = back().ipv4(VIP, CLIENT).ttl(64).tos(0xc0).df(false).id(id);
+    ip.icmp_error(kind, code, rest, quoted).build()
+}
+
+/// As [`complaint`], to [`VIP6`].
+fn complaint6(kind: u8, code: u8, rest: u32, quoted: &[u8]) -> Vec<u8> {
+    back().ipv6(VIP6, CLIENT6).ttl(64).icmp_error(kind, code, rest, quoted).build()
 }
 
 /// The link layer of a frame from the director to a server.
@@ -70,6 +114,12 @@ fn towards(rip: &str) -> Eth {
 impl Case {
     fn packet(mut self, frame: Vec<u8>, reason: Reason, egress: Option<u32>, becomes: Becomes) -> Self {
         self.steps.push(Step::Packet { frame, reason, egress, becomes });
+        self
+    }
+
+    /// Tables of one bucket: eight flows of a family, eight templates, sixteen flows in the spill map.
+    fn in_tiny_tables(mut self) -> Self {
+        self.sizes = Sizes { v4: 1, v6: 1, templates: 1 };
         self
     }
 
