@@ -93,5 +93,7 @@ pub mod feature {
     pub const THRESHOLDS: u32 = 1 << 10;
     /// A TCP service on port 21.
     pub const FTP: u32 = 1 << 11;
-    pub const ALL: u32 = (1 << 12) - 1;
+    /// Services that remember flows: every one that is not declared stateless.
+    pub const FLOWS: u32 = 1 << 12;
+    pub const ALL: u32 = (1 << 13) - 1;
 }

@@ -29,7 +29,7 @@ use lb_common::{
     counters::{Reason, Verdict},
     flow::{V4, V6},
     server::server_flag,
-    settings::Settings,
+    settings::{Settings, feature},
 };
 use parse::Fragment;
 use stage::{Next, Stage, Trip};
@@ -69,6 +69,8 @@ fn known<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T, trip: &mut Trip) 
         fragment::follow(tables, packet, now)?
     } else if icmp::is_icmp(packet) {
         return Ok(Next::Stage(Stage::Icmp));
+    } else if tables.features() & feature::FLOWS == 0 {
+        return Ok(Next::Stage(Stage::Open));
     } else {
         let known = if packet.is_v6 {
             flow::follow::<V6, T>(tables, settings, packet, now)?

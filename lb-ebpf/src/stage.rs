@@ -254,11 +254,12 @@ fn may_open<T: Tables>(
     if packet.is_about_tunnel() {
         return Err(Reason::DroppedTunnelError.into());
     }
+    let stateless = service.has(service_flag::STATELESS);
     if packet.is_error {
-        return icmp::may_open(settings);
+        return if stateless { Ok(()) } else { icmp::may_open(settings) };
     }
     // A flow that nobody remembers looks new in the middle: a stateless service's always, others' after a flood.
-    let lenient = service.has(service_flag::STATELESS) || admit::is_forgetful(tables, settings, now);
+    let lenient = stateless || admit::is_forgetful(tables, settings, now);
     if !state::may_open(settings, packet, lenient) {
         return Err(Reason::PassedNotOpening.into());
     }

@@ -389,6 +389,7 @@ pub fn features(model: &Model, tagged: bool) -> Result<u32, DesiredError> {
         (model.services.iter().any(locality), feature::LOCALITY),
         (servers().any(|server| server.upper_threshold != 0), feature::THRESHOLDS),
         (keys::has_ftp(&keys), feature::FTP),
+        (model.services.iter().any(|service| !service.stateless), feature::FLOWS),
     ];
     Ok(bits.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit))
 }
