@@ -1,7 +1,13 @@
 //! Every case through the program in the kernel, with the same expectations.
 
+use std::cell::RefCell;
+
 use lb_tests::cases;
-use lb_tests::engine::{Engine, Kernel};
+use lb_tests::engine::{Engine, Host, Kernel, Output, SIZES};
+use lb_tests::random::{self, Event};
+use lb_tests::state::State;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 #[test]
 fn every_case_holds_in_the_kernel() {
@@ -18,4 +24,35 @@ fn every_case_holds_in_the_kernel() {
         failures.extend(case.run(&mut engines[at]).err());
     }
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn whatever_comes_the_kernel_does_as_the_library() {
+    let fixture = random::everything();
+    let kernel = RefCell::new(Kernel::new(SIZES, fixture.features));
+    let config = ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() };
+    let same = |life: Vec<Event>| {
+        let kernel = &mut *kernel.borrow_mut();
+        kernel.clear();
+        fixture.write(kernel, None);
+        let mut host = Host::new(SIZES, fixture.features);
+        fixture.write(&host, None);
+        let mut outputs = Vec::new();
+        for event in &life {
+            let (Some(there), Some(here)) = (random::apply(kernel, event), random::apply(&mut host, event))
+            else {
+                continue;
+            };
+            let here_masked = random::masked(&here);
+            let expected = Output { egress: there.egress.and(here_masked.egress), ..here_masked };
+            prop_assert_eq!(random::masked(&there), expected, "the kernel's output, and the library's");
+            outputs.push(there);
+        }
+        random::check(kernel, &life, &outputs)?;
+        prop_assert_eq!(State::of(kernel), State::of(&host));
+        Ok(())
+    };
+    if let Err(error) = TestRunner::new(config).run(&random::life(), same) {
+        panic!("{error}");
+    }
 }

@@ -5,5 +5,6 @@ pub mod engine;
 pub mod lab;
 pub mod netns;
 pub mod packet;
+pub mod random;
 pub mod state;
 pub mod traces;

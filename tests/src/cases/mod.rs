@@ -181,6 +181,22 @@ impl Case {
         self
     }
 
+    /// Every frame of the case.
+    pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Packet { frame, .. } => Some(frame.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// What its packets end for.
+    pub fn reasons(&self) -> impl Iterator<Item = Reason> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Packet { reason, .. } => Some(*reason),
+            _ => None,
+        })
+    }
+
     /// Plays the case on an engine of its features; what went wrong, with the step it went wrong at.
     ///
     /// # Errors
@@ -264,7 +280,7 @@ fn outer_id(frame: &[u8]) -> u32 {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .chunks(2)
         .map(|pair| pair.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + " ")

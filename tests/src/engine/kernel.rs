@@ -39,6 +39,9 @@ const CPU: usize = 0;
 /// Room for a frame that grew; the kernel takes no more than a page without further buffers.
 const LARGEST: usize = 4096;
 
+/// A packet is not run in the last part of a second, of as many.
+const MARGIN: u32 = 10;
+
 /// XDP's verdicts.
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -115,9 +118,19 @@ impl Kernel {
         }
     }
 
+    /// The kernel's clock.
+    fn jiffies(&self) -> u64 {
+        self.clock.now().expect("the program `clock` runs")
+    }
+
     /// Time that passed by itself since the latest packet is taken back, so that it stands still.
     fn stand_still(&mut self) {
-        let now = self.clock.now().expect("the program `clock` runs");
+        let mut now = self.jiffies();
+        // What is limited by the second must not see one end between here and the packet.
+        while now as u32 % self.hz > self.hz - self.hz / MARGIN {
+            std::thread::sleep(Duration::from_millis(10));
+            now = self.jiffies();
+        }
         let passed = now.wrapping_sub(self.now) as u32;
         let seconds = (now as u32 / self.hz).wrapping_sub(self.now as u32 / self.hz);
         self.now = now;
