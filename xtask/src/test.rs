@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::command::{host_cargo, run};
+use crate::command::{host_cargo, root, run};
 use crate::summary::Summary;
 use crate::{ebpf, privilege, setup};
 
@@ -30,6 +30,16 @@ impl Test {
         let built = self.host || summary.step("build the eBPF program", || ebpf::program().map(drop));
         summary.step("tests without privilege", || {
             run(host_cargo().args(["test", "--workspace", "--no-fail-fast", "--"]).args(&self.args))
+        });
+        summary.step("the flow table under the model checker", || {
+            // `--cfg loom` changes every crate that knows of it, so these builds are kept apart from the others.
+            let tests = ["test", "--package", "lb-common", "--test", "loom", "--release", "--"];
+            let target = root().join("target/loom");
+            run(host_cargo()
+                .env("RUSTFLAGS", "--cfg loom")
+                .env("CARGO_TARGET_DIR", target)
+                .args(tests)
+                .args(&self.args))
         });
         if privileged && built {
             summary.step("privileged tests", || {

@@ -4,7 +4,13 @@ use super::{Buckets, Layout, Words};
 use core::marker::PhantomData;
 
 #[cfg(loom)]
+use loom::sync::atomic::fence;
+
+#[cfg(loom)]
 pub use loom::sync::atomic::AtomicU32;
+
+#[cfg(not(loom))]
+use core::sync::atomic::fence;
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::AtomicU32;
@@ -28,7 +34,10 @@ impl Words for Shared<'_> {
 
     #[inline(always)]
     fn swap(self, at: u32, old: u32, new: u32) -> bool {
-        self.0[at as usize].compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+        let done = self.0[at as usize].compare_exchange(old, new, AcqRel, Acquire).is_ok();
+        // In this language a swap alone orders no later load of another word, however it is done.
+        fence(SeqCst);
+        done
     }
 
     #[inline(always)]

@@ -24,6 +24,12 @@ pub mod control {
         (word & STATE) as u8
     }
 
+    /// True if both words are of one life of a way: of the same flow, perhaps in another state.
+    #[inline(always)]
+    pub(super) const fn is_same_flow(a: u32, b: u32) -> bool {
+        (a ^ b) & !(STATE | CONFIRMED | ACTIVE) == 0
+    }
+
     #[inline(always)]
     pub const fn is_half_open(word: u32) -> bool {
         word & CONFIRMED == 0
@@ -56,6 +62,9 @@ pub trait Buckets<L: Layout> {
 /// Words of a value in the spill map: what a bucket of one way needs, in either family's layout.
 pub const SPILL_WORDS: usize = (ENTRIES + V6::ENTRY) as usize;
 
+/// Words [`open`] needs for itself.
+pub const SCRATCH: usize = 3;
+
 /// Where a key lives: two candidate buckets and the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home {
@@ -69,11 +78,7 @@ pub struct Home {
 pub fn home<L: Layout>(seed: &Seed, key: &FlowKey, buckets: u32) -> Home {
     let hash = seed.hash(L::parts(key), key.ports, key.protocol as u8);
     let scale = |half: u32| ((half as u64 * buckets as u64) >> 32) as u32;
-    Home {
-        first: scale(hash as u32),
-        second: scale((hash >> 32) as u32),
-        tag: ((hash >> 32 ^ hash) as u32) << 16,
-    }
+    Home { first: scale(hash as u32), second: scale((hash >> 32) as u32), tag: (hash as u32) << 16 }
 }
 
 /// One live way, as it was when it was found.
@@ -108,9 +113,11 @@ impl<L: Layout, W: Words> Entry<L, W> {
         let vip = L::address(|i| words.load(at + L::ADDRESS + i));
         let ports = words.load(at + 2 * L::ADDRESS);
         let meta = words.load(at + 2 * L::ADDRESS + 1);
-        if words.load(way) != control {
+        let again = words.load(way);
+        if !control::is_same_flow(again, control) {
             return None;
         }
+        let control = again;
         let key = FlowKey { client, vip, ports, protocol: meta::protocol(meta) as u32 };
         Some((Self { words, control, meta, layout: PhantomData }, key))
     }
@@ -177,6 +184,18 @@ impl<L: Layout, W: Words> Entry<L, W> {
         self.words.swap(self.way(), self.control, control::released(self.control))
     }
 
+    /// Takes the flow out in whatever state it is by now; the control word it had, if this caller did it.
+    #[inline(always)]
+    fn withdraw(&self) -> Option<u32> {
+        if self.remove() {
+            return Some(self.control);
+        }
+        let control = self.words.load(self.way());
+        let done = control::is_same_flow(control, self.control)
+            && self.words.swap(self.way(), control, control::released(control));
+        if done { Some(control) } else { None }
+    }
+
     #[inline(always)]
     fn extra_at(&self, word: u32) -> u32 {
         ENTRIES + self.way() * L::ENTRY + 2 * L::ADDRESS + 2 + word
@@ -198,13 +217,14 @@ impl<L: Layout, W: Words> Entry<L, W> {
         self.words.add(self.extra_at(word), delta);
     }
 
-    /// Adds flags to the entry's meta word. Not atomic with the control word; flags only ever accumulate.
+    /// Adds flags to the entry's meta word. Not atomic with the control word; flags only ever accumulate. A swap and
+    /// not a store: if the way went to another flow meanwhile, it must keep that flow's server.
     #[inline(always)]
     pub fn set_flags(&self, flags: u32) {
         let at = ENTRIES + self.way() * L::ENTRY + 2 * L::ADDRESS + 1;
         let meta = self.words.load(at);
         if meta & flags != flags {
-            self.words.store(at, meta | flags);
+            self.words.swap(at, meta, meta | flags);
         }
     }
 }
@@ -248,7 +268,11 @@ pub struct NewFlow<'a> {
 
 /// What became of an insertion.
 enum Insert<L, W> {
-    Placed { entry: Entry<L, W>, evicted: Option<Evicted>, in_second: bool },
+    /// The flow that gave way is in `scratch`, see [`evicted`].
+    Placed {
+        entry: Entry<L, W>,
+        in_second: bool,
+    },
     Full,
     Contended,
 }
@@ -289,7 +313,7 @@ fn room<W: Words>(words: W, scratch: W, now: u32) -> Room {
             0
         };
         if class != 0 {
-            let age = if left < OLDEST { OLDEST - left } else { OLDEST };
+            let age = if left < OLDEST { OLDEST - left } else { 0 };
             let score = class << 30 | age << 3 | way;
             if score > scratch.load(0) {
                 scratch.store(0, score);
@@ -300,7 +324,7 @@ fn room<W: Words>(words: W, scratch: W, now: u32) -> Room {
     Room { live, best: scratch.load(0) }
 }
 
-/// Ages are compared up to this many jiffies.
+/// Ages are compared up to this many jiffies. A flow with longer to live is the youngest.
 const OLDEST: u32 = 0x07ff_ffff;
 
 /// Fullness at which a newcomer stops going to its first bucket and looks at the second as well.
@@ -312,7 +336,7 @@ fn insert<L: Layout, W: Words>(
     first: W,
     second: W,
     scratch: W,
-    tag: u32,
+    home: &Home,
     new: &NewFlow<'_>,
     now: u32,
 ) -> Insert<L, W> {
@@ -321,7 +345,8 @@ fn insert<L: Layout, W: Words>(
     let mut words = first;
     let here = room(first, scratch, now);
     let mut best = here.best;
-    if here.live >= CROWDED || best >> 30 != EMPTY {
+    // Two buckets may be one: then it is the first.
+    if home.first != home.second && (here.live >= CROWDED || best >> 30 != EMPTY) {
         let there = room(second, scratch, now);
         let better = there.best >> 30 > best >> 30;
         if better || (there.best >> 30 == best >> 30 && there.live < here.live) {
@@ -342,11 +367,8 @@ fn insert<L: Layout, W: Words>(
         return Insert::Contended;
     }
     let at = ENTRIES + way * L::ENTRY;
-    let evicted = if old & LIVE != 0 {
-        Some(Evicted { control: old, meta: words.load(at + 2 * L::ADDRESS + 1) })
-    } else {
-        None
-    };
+    scratch.store(1, old);
+    scratch.store(2, words.load(at + 2 * L::ADDRESS + 1));
     let mut i = 0;
     while i < L::ADDRESS {
         words.store(at + i, L::word(&key.client, i));
@@ -361,19 +383,23 @@ fn insert<L: Layout, W: Words>(
         i += 1;
     }
     words.store(EXPIRES + way, new.expires);
-    let live = tag | claimed & control::GENERATION_MASK | way << control::WAY | LIVE | new.state_bits;
+    let live = home.tag | claimed & control::GENERATION_MASK | way << control::WAY | LIVE | new.state_bits;
     // A swap and not a store: it is the barrier that makes the search for a duplicate below sound.
     if !words.swap(way, claimed, live) {
         return Insert::Contended;
     }
-    // Read back, so that the verifier forgets which way it was (see `control::way`).
+    // Read back, so that the verifier forgets which way it was (see `control::way`). The way may be another flow's
+    // already.
     let control = words.load(way);
-    let control = if control & LIVE != 0 { control } else { live };
-    Insert::Placed {
-        entry: Entry { words, control, meta: new.meta, layout: PhantomData },
-        evicted,
-        in_second,
-    }
+    let control = if control::is_same_flow(control, live) { control } else { live };
+    Insert::Placed { entry: Entry { words, control, meta: new.meta, layout: PhantomData }, in_second }
+}
+
+/// Whom an insertion took the way from. Kept in `scratch`, because the stack of a BPF program is small.
+#[inline(always)]
+fn evicted<W: Words>(scratch: W) -> Option<Evicted> {
+    let control = scratch.load(1);
+    if control & LIVE != 0 { Some(Evicted { control, meta: scratch.load(2) }) } else { None }
 }
 
 /// The live flow of `key` in one bucket, leaving out way `except` ([`WAYS`]: none). An expired one is found too:
@@ -386,8 +412,12 @@ fn find<L: Layout, W: Words>(words: W, key: &FlowKey, tag: u32, except: u32) -> 
         if control & (TAG | LIVE) == tag | LIVE && way != except {
             let at = ENTRIES + way * L::ENTRY;
             let meta = words.load(at + 2 * L::ADDRESS + 1);
-            if matches::<L, W>(words, at, key, meta) && words.load(way) == control {
-                return Some(Entry { words, control, meta, layout: PhantomData });
+            if matches::<L, W>(words, at, key, meta) {
+                // Another CPU may have moved the flow meanwhile: it is found all the same, as it is now.
+                let again = words.load(way);
+                if control::is_same_flow(again, control) {
+                    return Some(Entry { words, control: again, meta, layout: PhantomData });
+                }
             }
         }
         way += 1;
@@ -409,7 +439,8 @@ pub fn lookup<L: Layout, B: Buckets<L>>(table: &B, home: &Home, key: &FlowKey) -
 #[derive(Debug)]
 pub enum Opened<L, W> {
     /// The flow is remembered. `evicted` made room; `twin` is the same flow as another CPU had just remembered it,
-    /// taken out again because ours stands first. Both are to be taken off their servers' counts.
+    /// taken out again because ours stands first. Both are to be taken off their servers' counts. (`twin` is
+    /// `entry` itself if it was moved between the counts before it was found to stand second.)
     New { entry: Entry<L, W>, evicted: Option<Evicted>, twin: Option<Evicted> },
     /// Another CPU remembered the same flow first; this is its entry. Ours is gone.
     Known { entry: Entry<L, W>, evicted: Option<Evicted> },
@@ -422,8 +453,9 @@ pub enum Opened<L, W> {
 /// Remembers a flow that a lookup just missed.
 ///
 /// Two CPUs may open the same flow at once. Both publish and then look for a twin; publishing is a full barrier,
-/// so at least one of them sees both entries, and the one that stands first (bucket, then way) stays.
-/// `scratch`: a word nobody else uses meanwhile.
+/// so at least one of them sees both entries, and the one that stands first (bucket, then way) stays. Should others
+/// move the one that has to go twice within that moment, it stays too: never found, counted, and gone when it expires.
+/// `scratch`: [`SCRATCH`] words nobody else uses meanwhile.
 #[inline(always)]
 pub fn open<L: Layout, B: Buckets<L>>(
     table: &B,
@@ -435,8 +467,8 @@ pub fn open<L: Layout, B: Buckets<L>>(
     let (Some(first), Some(second)) = (table.bucket(home.first), table.bucket(home.second)) else {
         return Opened::Full;
     };
-    let (entry, evicted, in_second) = match insert::<L, _>(first, second, scratch, home.tag, new, now) {
-        Insert::Placed { entry, evicted, in_second } => (entry, evicted, in_second),
+    let (entry, in_second) = match insert::<L, _>(first, second, scratch, home, new, now) {
+        Insert::Placed { entry, in_second } => (entry, in_second),
         Insert::Full => return Opened::Full,
         Insert::Contended => return Opened::Contended,
     };
@@ -444,21 +476,25 @@ pub fn open<L: Layout, B: Buckets<L>>(
     let (skip_first, skip_second) = if in_second { (WAYS, own) } else { (own, WAYS) };
     let (other, other_in_second) = match find::<L, _>(first, new.key, home.tag, skip_first) {
         Some(other) => (other, false),
-        None if home.first == home.second => return Opened::New { entry, evicted, twin: None },
+        None if home.first == home.second => {
+            return Opened::New { entry, evicted: evicted(scratch), twin: None };
+        }
         None => match find::<L, _>(second, new.key, home.tag, skip_second) {
             Some(other) => (other, true),
-            None => return Opened::New { entry, evicted, twin: None },
+            None => return Opened::New { entry, evicted: evicted(scratch), twin: None },
         },
     };
     let other_first = (other_in_second, other.way()) < (in_second, own);
-    if other_first {
-        if entry.remove() {
-            return Opened::Known { entry: other, evicted };
-        }
-        return Opened::New { entry, evicted, twin: None };
+    let ours_goes = other_first && !is_past(other.expires(), now);
+    let loser = if ours_goes { entry } else { other };
+    let Some(control) = loser.withdraw() else {
+        return Opened::New { entry, evicted: evicted(scratch), twin: None };
+    };
+    // Should a third CPU have moved ours between the counts, before it was counted at all, it is counted and taken off.
+    if ours_goes && (control ^ new.state_bits) & ACTIVE == 0 {
+        return Opened::Known { entry: other, evicted: evicted(scratch) };
     }
-    let twin = if other.remove() { Some(Evicted { control: other.control, meta: other.meta }) } else { None };
-    Opened::New { entry, evicted, twin }
+    Opened::New { entry, evicted: evicted(scratch), twin: Some(Evicted { control, meta: loser.meta }) }
 }
 
 /// Takes an expired flow out; the caller accounts for it if this is true.

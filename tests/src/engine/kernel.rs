@@ -2,8 +2,8 @@
 //! in a folder of this engine that goes with it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32 as Counter, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use aya::Pod;
@@ -74,7 +74,7 @@ impl Kernel {
     /// Loads the program with bits of [`lb_common::settings::feature`]. The calling thread stays on one CPU from now on.
     pub fn new(sizes: Sizes, features: u32) -> Self {
         static ENGINES: Counter = Counter::new(0);
-        stay_on_cpu();
+        stay_on_cpu(CPU);
         let number = ENGINES.fetch_add(1, Ordering::Relaxed);
         let pin = PathBuf::from(format!("/sys/fs/bpf/lb-tests-{}-{number}", std::process::id()));
         let mut datapath = Datapath::load(&pin, sizes, features)
@@ -102,6 +102,28 @@ impl Kernel {
             learned: Vec::new(),
             datapath,
         }
+    }
+
+    /// Runs frames on as many CPUs at once as there are lists, each in the order of its list. What became of them is in
+    /// the maps; time goes on meanwhile.
+    pub fn run_at_once(&mut self, lists: &[Vec<Vec<u8>>]) {
+        let program = self.datapath.ebpf_mut().program_mut("lb").expect("the object has the program `lb`");
+        let program: &mut Xdp = program.try_into().expect("`lb` is an XDP program");
+        let program = &*program;
+        let start = Barrier::new(lists.len());
+        std::thread::scope(|scope| {
+            for (cpu, frames) in lists.iter().enumerate() {
+                let start = &start;
+                scope.spawn(move || {
+                    stay_on_cpu(cpu);
+                    start.wait();
+                    for frame in frames {
+                        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+                        program.test_run(options).unwrap_or_else(|error| panic!("on CPU {cpu}: {error:?}"));
+                    }
+                });
+            }
+        });
     }
 
     /// Packets counted under each reason.
@@ -174,10 +196,11 @@ impl Kernel {
     }
 }
 
-fn stay_on_cpu() {
+fn stay_on_cpu(cpu: usize) {
     let mut cpus = CpuSet::new();
-    cpus.set(CPU).expect("CPU 0 is within a set");
-    sched_setaffinity(Pid::from_raw(0), &cpus).expect("CPU 0 is online");
+    cpus.set(cpu).expect("a set has room for every CPU");
+    sched_setaffinity(Pid::from_raw(0), &cpus)
+        .unwrap_or_else(|error| panic!("running on CPU {cpu}: {error}"));
 }
 
 fn age_table<L: Layout>(words: &[AtomicU32], jiffies: u32) {
