@@ -123,6 +123,11 @@ impl Director {
             switches: switch::PMTU_DISC,
             conn_reuse_mode: 1,
             icmp_per_second: 1000,
+            // Looked at if the features say so, and never reached.
+            new_flows_per_second: u32::MAX,
+            source_flows_per_second: u32::MAX,
+            source_mask_v4: Addr([u32::MAX; 4]),
+            source_mask_v6: Addr([u32::MAX; 4]),
             ..Settings::default()
         };
         self.array("SETTINGS")?.set(0, settings, 0).map_err(|source| BenchError::map("SETTINGS", source))

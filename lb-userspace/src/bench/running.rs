@@ -43,6 +43,9 @@ pub(super) struct Empty {
     whose: Whose,
 }
 
+/// Times flows are opened before it is an error that some are not there.
+const TRIES: usize = 4;
+
 /// Runs of baselines in one round.
 const EMPTY_REPEAT: u32 = 500_000;
 
@@ -151,13 +154,7 @@ impl Running {
             Traffic::New | Traffic::Strange => (0, false),
         };
         if flows > 0 && case.remembers() && !matches!(case.subject, Subject::Plain(_)) {
-            for kind in [Segment::Syn, Segment::Ack] {
-                let reset = Reset { next: 0, ..frame::reset(&segment(&case, 0, kind)) };
-                self.wrapped[0].set(reset)?;
-                let whose = if case.is_v6() { Whose::Same6 } else { Whose::Next };
-                on_cpus(&self.wrapped[..1], &[cpu], whose, flows)?;
-            }
-            self.opened = u64::from(flows);
+            self.establish(cpu, flows)?;
             self.check_flows()?;
             self.peer_opened = self.peer_opened()?;
         }
@@ -175,6 +172,25 @@ impl Running {
             on_cpus(&self.wrapped, &[cpu], Whose::Next, 4 * flows)?;
         }
         self.evicted_before = self.evicted()?;
+        Ok(())
+    }
+
+    /// Opens so many flows and sends a second packet of each. Where the table is crowded a half-open flow may be evicted
+    /// before its second packet comes; then everyone tries again.
+    fn establish(&mut self, cpu: usize, flows: u32) -> Result<(), BenchError> {
+        let case = self.case;
+        let whose = if case.is_v6() { Whose::Same6 } else { Whose::Next };
+        for _ in 0..TRIES {
+            for kind in [Segment::Syn, Segment::Ack] {
+                let reset = Reset { next: 0, ..frame::reset(&segment(&case, 0, kind)) };
+                self.wrapped[0].set(reset)?;
+                on_cpus(&self.wrapped[..1], &[cpu], whose, flows)?;
+            }
+            match &self.director {
+                Some(director) if director.flows()?.confirmed < u64::from(flows) => {}
+                _ => break,
+            }
+        }
         Ok(())
     }
 
