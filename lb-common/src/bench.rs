@@ -5,16 +5,19 @@
 
 use crate::net::{Be16, Mac};
 
-/// Words of a frame the wrapper writes: all headers of TCP over IPv4, and over IPv6.
-pub const WORDS_V4: usize = 7;
-pub const WORDS_V6: usize = 10;
+/// Bytes of a frame the wrapper writes: all headers of TCP over IPv4, and over IPv6.
+pub const HEADERS_V4: usize = 54;
+pub const HEADERS_V6: usize = 74;
+
+/// Room for either.
+pub const HEADERS: usize = 80;
 
 /// How a wrapper makes its packet. Map `RESET`, of one entry; written by the runner, `next` by the wrapper.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
 pub struct Reset {
     /// The frame's first bytes.
-    pub header: [u64; WORDS_V6],
+    pub header: [u8; HEADERS],
     /// Bytes of the frame.
     pub length: u32,
     /// How many flows the wrapper that picks them at random picks among.

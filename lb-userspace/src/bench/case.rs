@@ -88,7 +88,7 @@ const fn plain(name: &'static str, traffic: Traffic) -> Case {
 use Traffic::{Established, Flood, New, Strange};
 
 /// The cases, in the order of the report.
-pub(super) const CASES: [Case; 26] = [
+pub(super) const CASES: [Case; 27] = [
     plain("empty", Established(1)),
     Case { subject: Subject::Plain("floor"), ..plain("floor", Established(1)) },
     case("dr_hot", PLAIN, Established(1)),
@@ -97,6 +97,7 @@ pub(super) const CASES: [Case; 26] = [
     case("dr_1m", PLAIN, Established(MILLION)),
     case("dr_4m", Setup { table: 4 * MILLION, ..PLAIN }, Established(4 * MILLION)),
     case("new_flow", PLAIN, New),
+    case("new_flow_small", Setup { table: 100_000, ..PLAIN }, New),
     case("syn_flood", PLAIN, Flood(MILLION / 2)),
     case("not_a_vip", PLAIN, Strange),
     tunnel("ipip_hot", Method::Ipip, 20),
