@@ -72,6 +72,7 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
         if tables.spilled() != 0 {
             return None;
         }
+        flow::prepare::<V4, T>(tables, &home);
         let id = head.read::<u16, { L3 + ipv4::ID }>();
         return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Stage::Open));
     };
