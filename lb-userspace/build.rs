@@ -1,20 +1,26 @@
-//! Puts the compiled eBPF program where `src/object.rs` embeds it from. Without one it embeds nothing, so that
-//! clippy and the host tests need no eBPF compiler; `cargo xtask build` makes one and builds again.
+//! Puts the compiled eBPF programs where `src/object.rs` embeds them from. Without them it embeds nothing, so that
+//! clippy and the host tests need no eBPF compiler; `cargo xtask build` makes them and builds again.
 
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Names another object than the one `cargo xtask build` makes. It must exist.
-const OVERRIDE: &str = "LB_EBPF_OBJECT";
+/// The objects, and what names another one than `cargo xtask build` makes. That must exist.
+const OBJECTS: [(&str, &str); 2] = [("lb.o", "LB_EBPF_OBJECT"), ("bench.o", "LB_BENCH_OBJECT")];
 
 fn main() {
-    println!("cargo::rerun-if-env-changed={OVERRIDE}");
-    let object = match env::var_os(OVERRIDE) {
+    for (name, replacement) in OBJECTS {
+        embed(name, replacement);
+    }
+}
+
+fn embed(name: &str, replacement: &str) {
+    println!("cargo::rerun-if-env-changed={replacement}");
+    let object = match env::var_os(replacement) {
         Some(path) => PathBuf::from(path),
         None => {
-            let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/lb.o");
+            let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf").join(name);
             if !object.exists() {
                 place_empty(&object);
             }
@@ -22,7 +28,7 @@ fn main() {
         }
     };
     println!("cargo::rerun-if-changed={}", object.display());
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("lb.o");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
     fs::copy(&object, &out)
         .unwrap_or_else(|error| panic!("copying {} to {}: {error}", object.display(), out.display()));
 }

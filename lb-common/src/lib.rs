@@ -29,6 +29,7 @@
 //! Addresses and ports are in network byte order everywhere, times in jiffies (low 32 bits).
 #![no_std]
 
+pub mod bench;
 pub mod counters;
 pub mod flow;
 pub mod fragment;

@@ -1,6 +1,7 @@
 //! Leave for aya to copy the map types byte by byte.
 
 use crate::{
+    bench::{PeerFlow, PeerKey, PeerServer, PeerService, Reset},
     counters::Counters,
     flow::{FlowKey, Thresholds},
     fragment::{FragmentKey, FragmentRoute},
@@ -33,7 +34,12 @@ pod!(
     LocalityKey = 20,
     MatchSet = 388,
     PathMtu = 24,
+    PeerFlow = 16,
+    PeerKey = 16,
+    PeerServer = 12,
+    PeerService = 8,
     PlanHead = 8,
+    Reset = 96,
     Server = 64,
     Service = 32,
     ServiceKey = 20,

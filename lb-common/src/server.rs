@@ -71,6 +71,17 @@ impl Server {
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
+
+    /// Both addresses as they stand at the beginning of a frame to the server.
+    #[inline(always)]
+    pub const fn macs(&self) -> [u32; 3] {
+        let (d, s) = (&self.dmac.0, &self.smac.0);
+        [
+            u32::from_ne_bytes([d[0], d[1], d[2], d[3]]),
+            u32::from_ne_bytes([d[4], d[5], s[0], s[1]]),
+            u32::from_ne_bytes([s[2], s[3], s[4], s[5]]),
+        ]
+    }
 }
 
 const _: () = assert!(size_of::<Server>() == 64);

@@ -1,6 +1,8 @@
 //! A bounds-checked window on a packet's bytes, and the way to make it longer or shorter at either end.
 //! The library's only unsafe code.
 
+use core::marker::PhantomData;
+
 /// What the driver (or, on the host, a buffer) can do for a packet: move its ends.
 pub trait Room {
     /// Moves the front by `delta` bytes, negative to grow. The new ends, or `None` if there is no room.
@@ -30,6 +32,31 @@ impl Wire for u64 {}
 impl<const N: usize> Wire for [u8; N] {}
 impl<const N: usize> Wire for [u32; N] {}
 impl Wire for lb_common::net::Mac {}
+
+/// The first `N` bytes of a frame, which are known to be there: looked for once, read and written without asking again.
+#[derive(Debug)]
+pub struct Head<'a, const N: usize> {
+    start: *mut u8,
+    frame: PhantomData<&'a mut [u8; N]>,
+}
+
+impl<const N: usize> Head<'_, N> {
+    /// The value at `AT`, as it stands in memory.
+    #[inline(always)]
+    pub fn read<T: Wire, const AT: usize>(&self) -> T {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: the frame has `N` bytes and lives; the assertion says that these are among them.
+        unsafe { load(self.start.add(AT).cast::<T>()) }
+    }
+
+    /// Writes `value` at `AT`.
+    #[inline(always)]
+    pub fn write<T: Wire, const AT: usize>(&mut self, value: T) {
+        const { assert!(AT + size_of::<T>() <= N) };
+        // SAFETY: as for `read`, and the frame is borrowed for writing.
+        unsafe { store(self.start.add(AT).cast::<T>(), value) }
+    }
+}
 
 /// A packet from its Ethernet header on.
 #[derive(Debug)]
@@ -71,6 +98,13 @@ impl<R: Room> Frame<R> {
         let place = self.ends.start.wrapping_add(at);
         // The verifier learns the packet's range from exactly this comparison.
         if place.wrapping_add(size_of::<T>()) > self.ends.end { None } else { Some(place.cast()) }
+    }
+
+    /// The first `N` bytes; `None` if there are fewer.
+    #[inline(always)]
+    pub fn head<const N: usize>(&mut self) -> Option<Head<'_, N>> {
+        let place = self.place::<[u8; N]>(0)?;
+        Some(Head { start: place.cast(), frame: PhantomData })
     }
 
     /// Bytes in the first buffer, which is the whole packet unless the driver splits jumbo frames.

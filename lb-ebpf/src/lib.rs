@@ -18,6 +18,7 @@ pub mod persist;
 pub mod reply;
 pub mod schedule;
 pub mod service;
+pub mod short;
 pub mod stage;
 pub mod state;
 pub mod tables;
@@ -52,6 +53,9 @@ pub fn process<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Result<F
 /// journey ends here; others go on to a stage.
 #[inline(always)]
 pub fn begin<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Next {
+    if let Some(next) = short::go(frame, tables) {
+        return next;
+    }
     let mut trip = match parse::packet(frame, tables) {
         Ok(packet) => Trip::new(packet),
         Err(stop) => return Next::End(stop.reason),

@@ -18,5 +18,6 @@ pub mod xdp;
 pub mod daemon;
 
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod client;

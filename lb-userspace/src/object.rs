@@ -1,7 +1,10 @@
-//! The compiled eBPF program, inside this executable.
+//! The compiled eBPF programs, inside this executable.
 
 /// As `build.rs` found it; empty if it had not been compiled. Aligned as an ELF reader wants it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb.o"));
+
+/// The programs of [`crate::bench`], likewise.
+static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
 
 /// This executable was built without the eBPF program in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +17,14 @@ pub struct NotBuilt;
 /// [`NotBuilt`] if this executable was built before `cargo xtask build` compiled the program.
 pub fn embedded() -> Result<&'static [u8], NotBuilt> {
     present(OBJECT)
+}
+
+/// The ELF object of the programs a benchmark runs around the director's.
+///
+/// # Errors
+/// As for [`embedded`].
+pub fn bench() -> Result<&'static [u8], NotBuilt> {
+    present(BENCH)
 }
 
 fn present(object: &'static [u8]) -> Result<&'static [u8], NotBuilt> {

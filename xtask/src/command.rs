@@ -79,10 +79,11 @@ fn leaks(name: &str, build: Build) -> bool {
     ours || compiler || (build == Build::Bpf && host_only)
 }
 
-/// Runs with the terminal as its output, so that long steps show their own progress.
+/// Runs with the terminal as its output, so that long steps show their own progress. The command is told on standard
+/// error: standard output may be a report for another program.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    println!("$ {shown}");
+    eprintln!("$ {shown}");
     let status = command.status().with_context(|| format!("starting `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed: {status}");

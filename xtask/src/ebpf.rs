@@ -1,8 +1,8 @@
-//! `cargo xtask build`: the eBPF program, then the host side around it.
+//! `cargo xtask build`: the eBPF programs, then the host side around it.
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -13,7 +13,9 @@ use crate::setup::{self, EbpfTools};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "bpf";
-const BINARY: &str = "lb-ebpf";
+/// Binaries of `lb-ebpf`, and the objects `lb-userspace`'s build script looks for: the director, and what `lb bench`
+/// measures it with.
+const OBJECTS: [(&str, &str); 2] = [("lb-ebpf", "lb.o"), ("lb-bench", "bench.o")];
 
 #[derive(Args)]
 pub(crate) struct Build {
@@ -24,7 +26,7 @@ pub(crate) struct Build {
 
 impl Build {
     pub(crate) fn run(&self) -> Result<()> {
-        program()?;
+        objects()?;
         let mut cargo = host_cargo();
         // Not xtask: it is running, and cargo has just built it.
         cargo.args(["build", "--workspace", "--exclude", "xtask"]);
@@ -35,15 +37,14 @@ impl Build {
     }
 }
 
-/// Builds the program and puts it where `lb-userspace`'s build script looks for it: `target/bpf/lb.o`.
-pub(crate) fn program() -> Result<PathBuf> {
+/// Builds the programs and puts them where `lb-userspace`'s build script looks for them: in `target/bpf`.
+pub(crate) fn objects() -> Result<()> {
     let tools = setup::ebpf_tools()?;
     // Its own target folder: another compiler in the host's would rebuild everything at every change of sides.
     let folder = root().join("target/bpf");
-    command::run(&mut cargo_build(&tools, &folder)).context("building the eBPF program")?;
-    let object = folder.join("lb.o");
-    place(&folder.join(TARGET).join(PROFILE).join(BINARY), &object)?;
-    Ok(object)
+    command::run(&mut cargo_build(&tools, &folder)).context("building the eBPF programs")?;
+    let built = folder.join(TARGET).join(PROFILE);
+    OBJECTS.iter().try_for_each(|(binary, object)| place(&built.join(binary), &folder.join(object)))
 }
 
 fn cargo_build(EbpfTools { compiler, linker }: &EbpfTools, folder: &Path) -> Command {
@@ -60,7 +61,8 @@ fn cargo_build(EbpfTools { compiler, linker }: &EbpfTools, folder: &Path) -> Com
     ];
     cargo
         .current_dir(root())
-        .args(["build", "--package", "lb-ebpf", "--bin", BINARY])
+        .args(["build", "--package", "lb-ebpf"])
+        .args(OBJECTS.iter().flat_map(|(binary, _)| ["--bin", *binary]))
         .args(["--target", TARGET, "--profile", PROFILE, "-Zbuild-std=core", "--target-dir"])
         .arg(folder)
         .env("RUSTC", &compiler.rustc)

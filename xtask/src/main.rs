@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod command;
 mod ebpf;
 mod lab;
@@ -38,6 +39,8 @@ enum Task {
     Lint,
     /// Build everything and run every test; without --host that needs root
     Test(test::Test),
+    /// Measure what a packet costs; needs root
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Lab(task) => task.run(),
         Task::Lint => lint::run(),
         Task::Test(test) => test.run(),
+        Task::Bench(bench) => bench.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

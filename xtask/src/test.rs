@@ -27,7 +27,7 @@ impl Test {
                 privilege::ensure_bpf_fs()?;
                 setup::runtime_tools()
             });
-        let built = self.host || summary.step("build the eBPF program", || ebpf::program().map(drop));
+        let built = self.host || summary.step("build the eBPF program", ebpf::objects);
         summary.step("tests without privilege", || {
             run(host_cargo().args(["test", "--workspace", "--no-fail-fast", "--"]).args(&self.args))
         });

@@ -435,6 +435,22 @@ pub fn lookup<L: Layout, B: Buckets<L>>(table: &B, home: &Home, key: &FlowKey) -
     find::<L, _>(table.bucket(home.second)?, key, home.tag, WAYS)
 }
 
+/// Words of a cache line.
+const LINE: u32 = 16;
+
+/// Asks for the memory a new flow will be written to while there is something else to do: the entries of the bucket it
+/// most likely goes to. Otherwise its publication waits for them.
+#[inline(always)]
+pub fn prepare<L: Layout, B: Buckets<L>>(table: &B, home: &Home) {
+    if let Some(words) = table.bucket(home.first) {
+        let mut at = ENTRIES;
+        while at < L::BUCKET {
+            words.load(at);
+            at += LINE;
+        }
+    }
+}
+
 /// What became of an opening.
 #[derive(Debug)]
 pub enum Opened<L, W> {

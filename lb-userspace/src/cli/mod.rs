@@ -1,6 +1,7 @@
 //! The command line: what an operator may ask, and how the answers look. Everything about a running director comes
 //! through [`crate::client`].
 
+mod bench;
 mod check;
 mod flows;
 mod output;
@@ -59,6 +60,8 @@ pub enum Ask {
     Stats(stats::Stats),
     /// Have the director read its configuration file again.
     Reload(reload::Reload),
+    /// Measure what a packet costs on this machine, beside a running director and without touching it.
+    Bench(bench::Bench),
 }
 
 /// What was found out; failures apart.
@@ -83,6 +86,7 @@ impl Ask {
             Self::Flows(flows) => flows.execute(out, complaints).await,
             Self::Stats(stats) => stats.execute(out).await,
             Self::Reload(reload) => reload.execute(out, complaints).await,
+            Self::Bench(bench) => bench.execute(out, complaints),
         }
     }
 }

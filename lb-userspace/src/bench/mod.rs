@@ -1,0 +1,76 @@
+//! What a packet costs, measured with `BPF_PROG_TEST_RUN`: the director's real programs over maps of the benchmark's
+//! own, so that a running director is not disturbed.
+//!
+//! * A wrapper makes the packet anew before each run (`lb_common::bench`), and an empty program behind the same wrapper,
+//!   measured in the same run, is subtracted: the *net* cost. What is left is the program's own.
+//! * All cases take turns, each round beginning with another, so that what else the machine does hits them alike.
+//!   Compare figures of one run with each other, ratios between runs.
+//! * Every case is checked: the first packet's verdict and addresses, and after each round that every packet ended
+//!   for the expected reason and that as many flows are known as there must be.
+
+mod case;
+mod director;
+mod frame;
+mod measure;
+mod report;
+mod running;
+mod wrapped;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::{ProgramError, ProgramFd, Xdp};
+use nix::errno::Errno;
+
+pub use measure::{Options, run};
+pub use report::{Figure, Report};
+
+/// Why nothing, or nothing to be trusted, was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error(transparent)]
+    NotBuilt(#[from] crate::object::NotBuilt),
+    #[error("loading programs and maps (needs the capabilities BPF and NET_ADMIN)")]
+    Load(#[source] EbpfError),
+    #[error("program {name}")]
+    Program {
+        name: &'static str,
+        #[source]
+        source: Box<ProgramError>,
+    },
+    #[error("map {name}")]
+    Map {
+        name: &'static str,
+        #[source]
+        source: Box<MapError>,
+    },
+    #[error("the object has no {0}")]
+    Missing(&'static str),
+    #[error("reading the thread's clock")]
+    Clock(#[source] Errno),
+    #[error("moving to CPU {cpu}")]
+    Cpu {
+        cpu: usize,
+        #[source]
+        source: Errno,
+    },
+    #[error("no case has {0:?} in its name")]
+    NoCase(String),
+    #[error("case {case}: {what}")]
+    Wrong { case: &'static str, what: String },
+}
+
+impl BenchError {
+    fn program(name: &'static str, source: ProgramError) -> Self {
+        Self::Program { name, source: Box::new(source) }
+    }
+
+    fn map(name: &'static str, source: MapError) -> Self {
+        Self::Map { name, source: Box::new(source) }
+    }
+}
+
+/// A loaded program's descriptor, to be put in another object's program array.
+fn fd(program: &Xdp, name: &'static str) -> Result<ProgramFd, BenchError> {
+    let fd = program.fd().map_err(|source| BenchError::program(name, source))?;
+    fd.try_clone().map_err(|source| BenchError::program(name, ProgramError::IOError(source)))
+}

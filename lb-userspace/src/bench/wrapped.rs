@@ -1,0 +1,170 @@
+//! A program behind the wrapper that makes its packet anew for each run.
+
+use aya::maps::HashMap;
+use aya::maps::{Array, PerCpuArray, ProgramArray};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use lb_common::bench::{PEER_FLOWS, PEER_SERVERS, PeerServer, PeerService, Reset};
+use lb_common::net::{Be16, Mac, proto};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{BenchError, frame};
+
+/// Which wrapper: whose packet it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Whose {
+    /// One client's, over IPv4 or IPv6.
+    Same,
+    Same6,
+    /// Of one of `Reset::flows`, at random.
+    Random,
+    /// Of a flow that none was of before.
+    Next,
+}
+
+impl Whose {
+    const ALL: [Self; 4] = [Self::Same, Self::Same6, Self::Random, Self::Next];
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Same6 => "same6",
+            Self::Random => "random_flow",
+            Self::Next => "next_flow",
+        }
+    }
+}
+
+/// What is behind the wrapper.
+pub(super) enum Target<'a> {
+    /// A program of the benchmark's own object, by name.
+    Own(&'static str),
+    Other(&'a ProgramFd),
+}
+
+/// The program over kernel hash maps.
+pub(super) const PEER: &str = "hash_lru";
+
+/// Room for flows in a peer's table that is not used; the kernel takes no less for an LRU map's CPUs.
+const NO_PEER: u32 = 1024;
+
+pub(super) struct Wrapped {
+    ebpf: Ebpf,
+    frame: Vec<u8>,
+}
+
+/// What became of the last packet, and what one cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) action: u32,
+    /// Nanoseconds of this thread's time.
+    pub(super) each: f64,
+}
+
+impl Wrapped {
+    /// `frame`: what the first run is given, and sets the headroom. The wrapper then makes its own.
+    pub(super) fn load(elf: &[u8], target: &Target<'_>, frame: Vec<u8>) -> Result<Self, BenchError> {
+        let is_peer = matches!(target, Target::Own(PEER));
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("PEER_TABLE", if is_peer { PEER_FLOWS } else { NO_PEER });
+        let ebpf = loader.load(elf).map_err(BenchError::Load)?;
+        let mut wrapped = Self { ebpf, frame };
+        if is_peer {
+            wrapped.fill_peer()?;
+        }
+        let own;
+        let fd = match target {
+            Target::Own(name) => {
+                let program = wrapped.program_mut(name)?;
+                program.load().map_err(|source| BenchError::program(name, source))?;
+                own = super::fd(program, name)?;
+                &own
+            }
+            Target::Other(fd) => *fd,
+        };
+        let failed = |source| BenchError::map("TARGET", source);
+        let map = wrapped.ebpf.map_mut("TARGET").ok_or(BenchError::Missing("TARGET"))?;
+        ProgramArray::try_from(map).and_then(|mut target| target.set(0, fd, 0)).map_err(failed)?;
+        for whose in Whose::ALL {
+            let name = whose.program();
+            wrapped.program_mut(name)?.load().map_err(|source| BenchError::program(name, source))?;
+        }
+        Ok(wrapped)
+    }
+
+    /// How packets are made from now on.
+    pub(super) fn set(&mut self, reset: Reset) -> Result<(), BenchError> {
+        let failed = |source| BenchError::map("RESET", source);
+        let map = self.ebpf.map_mut("RESET").ok_or(BenchError::Missing("RESET"))?;
+        Array::try_from(map).and_then(|mut map| map.set(0, reset, 0)).map_err(failed)
+    }
+
+    /// Runs the program `repeat` times.
+    pub(super) fn run(&self, whose: Whose, repeat: u32) -> Result<Run, BenchError> {
+        let name = whose.program();
+        let options = TestRunOptions { data_in: Some(&self.frame), repeat, ..TestRunOptions::new() };
+        let program = self.program(name)?;
+        let before = thread_time()?;
+        let result = program.test_run(options).map_err(|source| BenchError::program(name, source))?;
+        let after = thread_time()?;
+        Ok(Run { action: result.return_value, each: (after - before) / f64::from(repeat) })
+    }
+
+    /// Runs the program once; its verdict and the packet.
+    pub(super) fn once(&self, whose: Whose) -> Result<(u32, Vec<u8>), BenchError> {
+        let name = whose.program();
+        let mut out = vec![0; 256];
+        let options =
+            TestRunOptions { data_in: Some(&self.frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let result =
+            self.program(name)?.test_run(options).map_err(|source| BenchError::program(name, source))?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+
+    /// Flows the program over kernel hash maps has opened.
+    pub(super) fn peer_opened(&self) -> Result<u64, BenchError> {
+        let failed = |source| BenchError::map("PEER_OPENED", source);
+        let map = self.ebpf.map("PEER_OPENED").ok_or(BenchError::Missing("PEER_OPENED"))?;
+        let opened = PerCpuArray::<_, u64>::try_from(map).and_then(|map| map.get(&0, 0)).map_err(failed)?;
+        Ok(opened.iter().sum())
+    }
+
+    fn fill_peer(&mut self) -> Result<(), BenchError> {
+        let failed = |source| BenchError::map("PEER_VIPS", source);
+        let map = self.ebpf.map_mut("PEER_VIPS").ok_or(BenchError::Missing("PEER_VIPS"))?;
+        let mut services = HashMap::<_, PeerService, u32>::try_from(map).map_err(failed)?;
+        let service = PeerService {
+            vip: u32::from_ne_bytes(frame::VIP4.octets()),
+            port: Be16::from_host(frame::PORT),
+            protocol: proto::TCP,
+            pad: 0,
+        };
+        services.insert(service, 1, 0).map_err(failed)?;
+        let failed = |source| BenchError::map("PEER_REALS", source);
+        let map = self.ebpf.map_mut("PEER_REALS").ok_or(BenchError::Missing("PEER_REALS"))?;
+        let mut servers = Array::<_, PeerServer>::try_from(map).map_err(failed)?;
+        (0..PEER_SERVERS)
+            .try_for_each(|id| {
+                let dmac = Mac([2, 1, 0, 0, 0, id as u8]);
+                servers.set(id, PeerServer { dmac, smac: frame::DIRECTOR }, 0)
+            })
+            .map_err(failed)
+    }
+
+    fn program(&self, name: &'static str) -> Result<&Xdp, BenchError> {
+        let program = self.ebpf.program(name).ok_or(BenchError::Missing(name))?;
+        program.try_into().map_err(|source| BenchError::program(name, source))
+    }
+
+    fn program_mut(&mut self, name: &'static str) -> Result<&mut Xdp, BenchError> {
+        let program = self.ebpf.program_mut(name).ok_or(BenchError::Missing(name))?;
+        program.try_into().map_err(|source| BenchError::program(name, source))
+    }
+}
+
+/// Time this thread has run, in nanoseconds.
+fn thread_time() -> Result<f64, BenchError> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(BenchError::Clock)?;
+    Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
+}
