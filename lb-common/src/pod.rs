@@ -2,6 +2,7 @@
 
 use crate::{
     counters::Counters,
+    decap::Tunnels,
     flow::{FlowKey, Thresholds},
     fragment::{FragmentKey, FragmentRoute},
     locality::LocalityKey,
@@ -40,4 +41,5 @@ pod!(
     Settings = 256,
     Slot = 8,
     Thresholds = 8,
+    Tunnels = 8,
 );

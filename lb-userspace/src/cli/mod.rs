@@ -4,6 +4,7 @@
 mod check;
 mod flows;
 mod output;
+mod real_server;
 mod reload;
 mod run;
 mod servers;
@@ -59,6 +60,8 @@ pub enum Ask {
     Stats(stats::Stats),
     /// Have the director read its configuration file again.
     Reload(reload::Reload),
+    /// Prepare this machine to be a real server, and see whether it is fit to be one.
+    RealServer(real_server::RealServer),
 }
 
 /// What was found out; failures apart.
@@ -83,6 +86,7 @@ impl Ask {
             Self::Flows(flows) => flows.execute(out, complaints).await,
             Self::Stats(stats) => stats.execute(out).await,
             Self::Reload(reload) => reload.execute(out, complaints).await,
+            Self::RealServer(real_server) => real_server.execute(out).await,
         }
     }
 }
