@@ -63,13 +63,10 @@ pub struct Options {
     pub tunnels: Tunnels,
 }
 
-/// A decapsulator on an interface; dropping it takes it off.
+/// The decapsulator in the kernel; dropping it takes it off its interface.
 pub struct Decapsulator {
-    interface: String,
-    /// In the driver rather than the generic hook.
-    native: bool,
     /// Holds the program and its link.
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     /// The kernel empties a program array nobody in userspace holds.
     _steps: ProgramArray<MapData>,
     addresses: HashMap<MapData, Addr, u32>,
@@ -77,49 +74,72 @@ pub struct Decapsulator {
 }
 
 impl Decapsulator {
-    /// Loads the decapsulator and puts it on the interface. Until it is told addresses it opens nothing.
+    /// Loads the decapsulator. Until it is told addresses it opens nothing.
     ///
     /// # Errors
-    /// See [`DecapError`]; nothing is attached then.
-    pub fn attach(options: &Options, ifindex: u32) -> Result<Self, DecapError> {
+    /// See [`DecapError`].
+    pub fn load(tunnels: Tunnels) -> Result<Self, DecapError> {
         let elf = crate::object::embedded()?;
         let mut loader = EbpfLoader::new();
         // The object holds the director's maps as well, made for millions of flows. Here they are never used.
         let maps: Vec<String> = Object::parse(elf)?.maps.into_keys().collect();
-        for name in &maps {
-            if !["TUNNELS", ADDRESS_MAP, COUNT_MAP, STEP_MAP].contains(&name.as_str())
-                && !name.starts_with('.')
-            {
-                loader.map_max_entries(name, 1);
-            }
+        let own = [CONFIGURATION_MAP, ADDRESS_MAP, COUNT_MAP, STEP_MAP];
+        for name in maps.iter().filter(|name| !own.contains(&name.as_str()) && !name.starts_with('.')) {
+            loader.map_max_entries(name, 1);
         }
         let mut ebpf = loader.load(elf).map_err(|error| DecapError::Load(Box::new(error)))?;
 
-        let mut tunnels = Array::try_from(take(&mut ebpf, "TUNNELS")?).map_err(opening("TUNNELS"))?;
-        let written = tunnels.set(0, options.tunnels, 0);
-        written.map_err(|source| DecapError::Map { action: "writing", map: "TUNNELS", source })?;
-        let addresses = HashMap::try_from(take(&mut ebpf, ADDRESS_MAP)?).map_err(opening(ADDRESS_MAP))?;
-        let counts = PerCpuArray::try_from(take(&mut ebpf, COUNT_MAP)?).map_err(opening(COUNT_MAP))?;
-
-        let mut steps = ProgramArray::try_from(take(&mut ebpf, STEP_MAP)?).map_err(opening(STEP_MAP))?;
+        let failed = |action, map| move |source| DecapError::Map { action, map, source };
+        let mut configuration = Array::try_from(take(&mut ebpf, CONFIGURATION_MAP)?)
+            .map_err(failed("opening", CONFIGURATION_MAP))?;
+        configuration.set(0, tunnels, 0).map_err(failed("writing", CONFIGURATION_MAP))?;
+        let addresses =
+            HashMap::try_from(take(&mut ebpf, ADDRESS_MAP)?).map_err(failed("opening", ADDRESS_MAP))?;
+        let counts =
+            PerCpuArray::try_from(take(&mut ebpf, COUNT_MAP)?).map_err(failed("opening", COUNT_MAP))?;
+        let mut steps =
+            ProgramArray::try_from(take(&mut ebpf, STEP_MAP)?).map_err(failed("opening", STEP_MAP))?;
         for (place, name) in (0..).zip(STEPS) {
-            let program = load(&mut ebpf, name)?;
-            let fd = program.fd().map_err(|error| DecapError::Program(Box::new(error)))?;
-            steps.set(place, fd, 0).map_err(|source| DecapError::Map {
-                action: "writing",
-                map: STEP_MAP,
-                source,
-            })?;
+            let step = load(&mut ebpf, name)?.fd().map_err(|error| DecapError::Program(Box::new(error)))?;
+            steps.set(place, step, 0).map_err(failed("writing", STEP_MAP))?;
         }
-        let native = put(load(&mut ebpf, PROGRAM)?, options, ifindex)?;
-        Ok(Self {
-            interface: options.interface.clone(),
-            native,
-            _ebpf: ebpf,
-            _steps: steps,
-            addresses,
-            counts,
-        })
+        load(&mut ebpf, PROGRAM)?;
+        Ok(Self { ebpf, _steps: steps, addresses, counts })
+    }
+
+    /// The program that runs first.
+    ///
+    /// # Errors
+    /// None once it was loaded.
+    pub fn program(&mut self) -> Result<&mut Xdp, DecapError> {
+        program(&mut self.ebpf, PROGRAM)
+    }
+
+    /// Puts it on an interface. True if it runs in the driver there, false if in the generic hook.
+    ///
+    /// # Errors
+    /// The interface takes no program, or has one.
+    pub fn attach(&mut self, interface: &str, ifindex: u32, mode: AttachMode) -> Result<bool, DecapError> {
+        let program = self.program()?;
+        let failed = |mode| {
+            move |source| DecapError::Attach {
+                interface: interface.to_owned(),
+                mode,
+                source: Box::new(source),
+            }
+        };
+        if mode != AttachMode::Generic {
+            match program.attach_to_if_index(ifindex, XdpMode::Driver) {
+                Ok(_) => return Ok(true),
+                Err(error) if mode == AttachMode::Native => return Err(failed(mode)(error)),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    warn!(interface, error, "not in the driver but in the generic hook, which is slower");
+                }
+            }
+        }
+        program.attach_to_if_index(ifindex, XdpMode::Skb).map_err(failed(AttachMode::Generic))?;
+        Ok(false)
     }
 
     /// Makes exactly these the addresses known.
@@ -156,6 +176,7 @@ impl Decapsulator {
     }
 }
 
+const CONFIGURATION_MAP: &str = "TUNNELS";
 const ADDRESS_MAP: &str = "TUNNEL_ADDRESSES";
 const COUNT_MAP: &str = "DECAPSULATED";
 const STEP_MAP: &str = "TUNNEL_STEPS";
@@ -163,41 +184,19 @@ const STEP_MAP: &str = "TUNNEL_STEPS";
 /// Programs of the steps, in the order of `lb_ebpf::decap::Step`.
 const STEPS: [&str; 2] = ["decap_verify", "decap_strip"];
 
-fn load<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DecapError> {
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DecapError> {
     let program = ebpf.program_mut(name).ok_or(DecapError::Missing(name))?;
-    let program: &mut Xdp = program.try_into().map_err(|_: ProgramError| DecapError::Missing(name))?;
+    program.try_into().map_err(|_: ProgramError| DecapError::Missing(name))
+}
+
+fn load<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, DecapError> {
+    let program = program(ebpf, name)?;
     program.load().map_err(|error| DecapError::Program(Box::new(error)))?;
     Ok(program)
 }
 
 fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<aya::maps::Map, DecapError> {
     ebpf.take_map(map).ok_or(DecapError::Missing(map))
-}
-
-fn opening(map: &'static str) -> impl FnOnce(MapError) -> DecapError {
-    move |source| DecapError::Map { action: "opening", map, source }
-}
-
-/// Whether it is in the driver.
-fn put(program: &mut Xdp, options: &Options, ifindex: u32) -> Result<bool, DecapError> {
-    let interface = &options.interface;
-    let failed = |mode| {
-        move |source| DecapError::Attach { interface: interface.clone(), mode, source: Box::new(source) }
-    };
-    if options.mode != AttachMode::Generic {
-        match program.attach_to_if_index(ifindex, XdpMode::Driver) {
-            Ok(_) => return Ok(true),
-            Err(error) if options.mode == AttachMode::Native => {
-                return Err(failed(AttachMode::Native)(error));
-            }
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                warn!(interface, error, "not in the driver but in the generic hook, which is slower");
-            }
-        }
-    }
-    program.attach_to_if_index(ifindex, XdpMode::Skb).map_err(failed(AttachMode::Generic))?;
-    Ok(false)
 }
 
 /// What the decapsulator has to know of each address: VIPs, and the host's others, at which tunnels may end.
@@ -221,15 +220,11 @@ pub async fn run(
     let netlink = Netlink::open()?;
     let link = netlink.link_named(&options.interface).await?;
     let link = link.ok_or_else(|| DecapError::NoInterface(options.interface.clone()))?;
-    let mut decapsulator = Decapsulator::attach(options, link.ifindex)?;
+    let mut decapsulator = Decapsulator::load(options.tunnels)?;
     let mut known = present(&netlink, options).await?;
     decapsulator.set_addresses(&known)?;
-    info!(
-        interface = decapsulator.interface,
-        native = decapsulator.native,
-        vips = options.vips.len(),
-        "decapsulating"
-    );
+    let native = decapsulator.attach(&options.interface, link.ifindex, options.mode)?;
+    info!(interface = options.interface, native, vips = options.vips.len(), "decapsulating");
     tokio::pin!(stop);
     loop {
         let event = tokio::select! {
@@ -249,7 +244,7 @@ pub async fn run(
         }
     }
     let counts = decapsulator.counts()?;
-    info!(interface = decapsulator.interface, "stopped; tunnel packets go to the stack as they are");
+    info!(interface = options.interface, "stopped; tunnel packets go to the stack as they are");
     Ok(counts)
 }
 
