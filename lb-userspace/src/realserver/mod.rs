@@ -4,4 +4,8 @@
 //! [`setup`] does what is missing, [`check`] names what is wrong. [`decap`] stands in for a tunnel device where the
 //! kernel has none.
 
+pub mod check;
+pub mod commands;
 pub mod decap;
+pub mod host;
+pub mod setup;
