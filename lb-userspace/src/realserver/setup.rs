@@ -4,10 +4,11 @@ use super::check::{filtered, is_silent, is_spoilt};
 use super::commands::{Step, Wanted, steps, tunnel_steps, whole};
 use super::decap::PROGRAM;
 use super::host::{Host, HostError};
-use crate::netlink::{Added, Address, Netlink, NetlinkError, Removed};
+use crate::netlink::{Added, Address, Netlink, NetlinkError, Removed, Route};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::process::Command;
+use std::time::Duration;
 use std::{fs, io};
 
 /// What was done about one step.
@@ -81,7 +82,25 @@ pub async fn setup(wanted: &Wanted) -> Result<Vec<Did>, SetupError> {
         }
         done.push(Did { command: step.command(), outcome });
     }
+    settle(wanted, &netlink).await?;
     Ok(done)
+}
+
+/// The kernel makes the route to a new IPv6 address a moment after the address.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Waits until the VIPs are taken, so that what is looked at next is what will be.
+async fn settle(wanted: &Wanted, netlink: &Netlink) -> Result<(), SetupError> {
+    let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
+    for vip in &wanted.vips {
+        while !matches!(netlink.route(*vip, None).await?, Route::Local(_)) {
+            if tokio::time::Instant::now() > deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Ok(())
 }
 
 fn sysctl(interface: &str, name: &'static str, value: u32) -> Step {
