@@ -25,12 +25,16 @@
 //! | `COUNTERS` | per-CPU array | server id | [`counters::Counters`] | datapath | control plane |
 //! | `REASONS` | per-CPU array | [`counters::Reason`] | packets | datapath | control plane |
 //! | `NOTES` | per-CPU array | [`counters::Note`] | times | datapath | control plane |
+//! | `TUNNELS` | array, 1 | | [`decap::Tunnels`] | `lb real-server decap` | decapsulator |
+//! | `TUNNEL_ADDRESSES` | hash | address | [`decap::role`] bits | `lb real-server decap` | decapsulator |
+//! | `DECAPSULATED` | per-CPU array | [`decap::Reason`] | packets | decapsulator | `lb real-server decap` |
 //!
 //! Addresses and ports are in network byte order everywhere, times in jiffies (low 32 bits).
 #![no_std]
 
 pub mod bench;
 pub mod counters;
+pub mod decap;
 pub mod flow;
 pub mod fragment;
 pub mod hash;

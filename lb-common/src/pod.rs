@@ -3,6 +3,7 @@
 use crate::{
     bench::{PeerFlow, PeerKey, PeerServer, PeerService, Reset},
     counters::Counters,
+    decap::Tunnels,
     flow::{FlowKey, Thresholds},
     fragment::{FragmentKey, FragmentRoute},
     locality::LocalityKey,
@@ -46,4 +47,5 @@ pod!(
     Settings = 256,
     Slot = 8,
     Thresholds = 8,
+    Tunnels = 8,
 );

@@ -8,6 +8,7 @@
 
 pub mod admit;
 pub mod checksum;
+pub mod decap;
 pub mod flow;
 pub mod forward;
 pub mod fragment;

@@ -32,6 +32,7 @@ mod kernel {
     use lb_common::counters::{Reason, Verdict};
     use lb_ebpf::{
         begin,
+        decap::{self, Step},
         frame::{Ends, Frame, Room},
         stage::{self, Next, Stage},
         verdict::Forwarded,
@@ -103,6 +104,42 @@ mod kernel {
             Verdict::Redirect => unsafe { bpf_redirect(egress, 0) as u32 },
             Verdict::Pass => xdp_action::XDP_PASS,
             Verdict::Drop => xdp_action::XDP_DROP,
+        }
+    }
+
+    /// The real server's side of a tunnel: what comes in in a tunnel goes to the stack without.
+    #[xdp]
+    pub(crate) fn decap(context: XdpContext) -> u32 {
+        let next = decap::begin(&mut frame(&context), &KernelMaps);
+        take_out(&context, next)
+    }
+
+    #[xdp]
+    pub(crate) fn decap_verify(context: XdpContext) -> u32 {
+        let next = decap::run(Step::Verify, &mut frame(&context), &KernelMaps);
+        take_out(&context, next)
+    }
+
+    #[xdp]
+    pub(crate) fn decap_strip(context: XdpContext) -> u32 {
+        let next = decap::run(Step::Strip, &mut frame(&context), &KernelMaps);
+        take_out(&context, next)
+    }
+
+    /// As [`act`], for the decapsulator.
+    #[inline(always)]
+    fn take_out(context: &XdpContext, next: decap::Next) -> u32 {
+        let reason = match next {
+            decap::Next::End(reason) => reason,
+            decap::Next::Step(step) => {
+                maps::step(context, step);
+                lb_common::decap::Reason::DroppedNoStep
+            }
+        };
+        maps::count_decapsulated(reason);
+        match reason.verdict() {
+            Verdict::Pass => xdp_action::XDP_PASS,
+            Verdict::Transmit | Verdict::Reply | Verdict::Redirect | Verdict::Drop => xdp_action::XDP_DROP,
         }
     }
 

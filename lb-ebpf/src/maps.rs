@@ -16,6 +16,7 @@ use core::intrinsics::{
 };
 use lb_common::{
     counters::{self, Counters, Note, Reason},
+    decap,
     flow::{Buckets, FlowKey, LOAD_WORDS, Layout, SPILL_WORDS, Templates, Thresholds, V4, V6, Words},
     fragment::{FragmentKey, FragmentRoute},
     limits,
@@ -28,6 +29,7 @@ use lb_common::{
     settings::Settings,
 };
 use lb_ebpf::{
+    decap::{Ends, Opened, Step},
     stage::{Stage, Trip},
     tables::{ALLOWANCES, Allowance, SCRATCH_WORDS, Tables},
 };
@@ -103,6 +105,21 @@ static NOTES: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::NOTES a
 /// Per allowance: the second it is for, what was used of it. Behind them: the second of the latest forgetting.
 #[map]
 static ALLOWED: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(ALLOWANCES + 1, 0);
+
+/// The decapsulator's, see `lb_common::decap`.
+#[map]
+static TUNNELS: Array<decap::Tunnels> = Array::with_max_entries(1, 0);
+#[map]
+static TUNNEL_ADDRESSES: HashMap<Addr, u32> = HashMap::with_max_entries(decap::ADDRESSES, BPF_F_NO_PREALLOC);
+#[map]
+static DECAPSULATED: PerCpuArray<u64> = PerCpuArray::with_max_entries(decap::REASONS as u32, 0);
+
+/// What one step of the decapsulator leaves for the next.
+#[map]
+static TUNNEL_OPENED: PerCpuArray<Opened> = PerCpuArray::with_max_entries(1, 0);
+/// The steps' programs, by `Step`.
+#[map]
+static TUNNEL_STEPS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 /// What this program does, a bit each of `lb_common::settings::feature`. Set before loading; read-only then, so
 /// the verifier knows it and removes what is off.
@@ -411,6 +428,46 @@ impl Tables for KernelMaps {
 pub(crate) fn go_on(context: &XdpContext, stage: Stage) {
     // SAFETY: the context this program was called with; nothing of this stack is needed any more.
     let _ = unsafe { STAGES.tail_call(context, stage as u32) };
+}
+
+impl Ends for KernelMaps {
+    #[inline(always)]
+    fn tunnels(&self) -> Option<&decap::Tunnels> {
+        TUNNELS.get(0)
+    }
+
+    #[inline(always)]
+    fn roles(&self, address: &Addr) -> u32 {
+        // SAFETY: an aligned u32, which userspace replaces whole.
+        unsafe { TUNNEL_ADDRESSES.get(address) }.copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn leave(&self, opened: &Opened) {
+        if let Some(left) = TUNNEL_OPENED.get_ptr_mut(0) {
+            // SAFETY: a live value of this CPU's own.
+            unsafe { *left = *opened };
+        }
+    }
+
+    #[inline(always)]
+    fn opened(&self) -> Option<&Opened> {
+        // Only steps ask, and they run behind a `leave` on the same CPU.
+        TUNNEL_OPENED.get(0)
+    }
+}
+
+/// Goes on with a step's program. Returns only if there is none.
+#[inline(always)]
+pub(crate) fn step(context: &XdpContext, step: Step) {
+    // SAFETY: as for `go_on`.
+    let _ = unsafe { TUNNEL_STEPS.tail_call(context, step as u32) };
+}
+
+/// Counts a packet the decapsulator saw under its reason.
+#[inline(always)]
+pub(crate) fn count_decapsulated(reason: decap::Reason) {
+    increment(&DECAPSULATED, reason as u32);
 }
 
 /// Counts a packet under its reason.

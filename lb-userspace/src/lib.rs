@@ -15,6 +15,8 @@ pub mod object;
 pub mod sweep;
 pub mod xdp;
 
+pub mod realserver;
+
 pub mod daemon;
 
 pub mod api;

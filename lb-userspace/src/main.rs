@@ -39,6 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn answer(ask: Ask) -> anyhow::Result<Answer> {
+    // It may stay, as the director does, and has things to tell meanwhile.
+    if let Ask::RealServer(_) = ask {
+        log_to_stderr()?;
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     // The buffer outside: what is no terminal has styles stripped a block at a time.
@@ -49,6 +53,14 @@ fn answer(ask: Ask) -> anyhow::Result<Answer> {
 }
 
 fn direct(run: Run) -> anyhow::Result<Answer> {
+    log_to_stderr()?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
+    let overrides = Overrides { interfaces: run.interfaces };
+    runtime.block_on(daemon::run(run.config, overrides))?;
+    Ok(Answer::Yes)
+}
+
+fn log_to_stderr() -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("LB_LOG");
     let mut filter = filter.from_env().context("LB_LOG")?;
     if !filter.to_string().contains("aya") {
@@ -61,10 +73,7 @@ fn direct(run: Run) -> anyhow::Result<Answer> {
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .init();
-    let runtime = tokio::runtime::Runtime::new().context("cannot start tokio")?;
-    let overrides = Overrides { interfaces: run.interfaces };
-    runtime.block_on(daemon::run(run.config, overrides))?;
-    Ok(Answer::Yes)
+    Ok(())
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -16,9 +16,9 @@ pub const DESTINATION: usize = 24;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(crate) const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
+pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 
 /// Extension headers walked: each kind once, destination options twice (RFC 8200 §4.1).
 const MAX_EXTENSIONS: usize = 6;

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod flows;
 mod output;
+mod real_server;
 mod reload;
 mod run;
 mod servers;
@@ -62,6 +63,8 @@ pub enum Ask {
     Reload(reload::Reload),
     /// Measure what a packet costs on this machine, beside a running director and without touching it.
     Bench(bench::Bench),
+    /// Prepare this machine to be a real server, and see whether it is fit to be one.
+    RealServer(real_server::RealServer),
 }
 
 /// What was found out; failures apart.
@@ -87,6 +90,7 @@ impl Ask {
             Self::Stats(stats) => stats.execute(out).await,
             Self::Reload(reload) => reload.execute(out, complaints).await,
             Self::Bench(bench) => bench.execute(out, complaints),
+            Self::RealServer(real_server) => real_server.execute(out).await,
         }
     }
 }
