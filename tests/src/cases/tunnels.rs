@@ -67,7 +67,7 @@ impl Tunnel {
 /// The UDP source port of the flow from port 40001: its hash within the local port range, 32768 to 60999.
 fn source_port(client: &str) -> u16 {
     let hash = u64::from(stateless(&Addr::from(client.address()), 40001));
-    (32_768 + (hash * (60_999 - 32_768) >> 32)) as u16
+    (32_768 + ((hash * (60_999 - 32_768)) >> 32)) as u16
 }
 
 /// The outer header towards a server: one hop less to live, DF as inside.
