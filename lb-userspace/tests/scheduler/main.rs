@@ -318,6 +318,25 @@ fn decides_as_ipvs(scheduler: Scheduler, cases: u32) {
     assert!(served.get() > cases * 20, "{} flows in {cases} lives", served.get());
 }
 
+#[test]
+fn the_kernel_finds_a_light_server_behind_heavy_overloaded_ones() {
+    let mut pair = Pair::new(Scheduler::Wrr, SchedulerFlags::default(), false, true);
+    let weights = [1].into_iter().chain([100; 10]);
+    pair.edit(&weights.map(|weight| Change::Add { weight }).collect::<Vec<_>>());
+    for id in 2..=11 {
+        pair.load(id, |load| load.overloaded = true);
+    }
+    let plan = pair.schedule.plan().clone();
+    for begin in (0..2 * plan.slots.len() as u64).step_by(7) {
+        pair.datapath.cursor = begin;
+        pair.kernel.put_plan(&Plan { cursor: begin, ..plan.clone() });
+        let before = pair.served;
+        // Holds the kernel's choice and cursor against the host model's.
+        pair.flow(1, 2, 3);
+        assert_eq!(pair.served, before + 1, "from {begin}");
+    }
+}
+
 /// Lives of services with very many servers, where the kernel is held against the host's model of it alone.
 #[test]
 fn the_kernel_slides_over_many_servers_as_the_host_does() {
