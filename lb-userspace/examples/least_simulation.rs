@@ -177,7 +177,9 @@ mod tests {
     fn a_stretch_of_256_is_as_fair_as_all_servers() {
         for (case, weights) in [("equal weights", equal(400)), ("weights 1 to 10", mixed(400))] {
             let [ipvs, lb] = [Way::Ipvs, Way::Datapath].map(|way| simulate(&weights, 20_000, 60_000, way));
-            assert!(lb.max < ipvs.max * 1.1, "{case}: {} and {}", lb.max, ipvs.max);
+            // One flow, as part of the share of a server of weight 1.
+            let flow = f64::from(weights.iter().sum::<u32>()) / 20_000.0;
+            assert!(lb.max < ipvs.max + 1.1 * flow, "{case}: {} and {}", lb.max, ipvs.max);
             assert!(lb.mean < ipvs.mean * 1.1, "{case}: {} and {}", lb.mean, ipvs.mean);
         }
     }
