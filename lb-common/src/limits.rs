@@ -9,8 +9,7 @@ pub const SERVERS: u32 = 16_384;
 /// Cells for plans: a cursor and the slots of every plan, twice while one is being swapped.
 pub const SLOTS: u32 = 1 << 20;
 
-/// Candidates a `Least` or `Locality` plan may have; past it the control plane keeps the cheapest in the window.
-/// The verifier walks every iteration of the loop, and each costs about 0.7 ns.
+/// Candidates of a `Least` or `Locality` plan that are compared for one flow; see [`crate::plan::stretch`]. The verifier walks every iteration of the loop, and each costs about 0.7 ns.
 pub const LEAST_CANDIDATES: u32 = 256;
 
 /// Rules of one prefix in a multi-address service.

@@ -8,7 +8,7 @@ use lb_common::net::Addr;
 use lb_common::plan::PlanKind;
 use lb_userspace::model::{Scheduler, SchedulerFlags};
 use lb_userspace::scheduler::execute::{Datapath, Packet, Server, World};
-use lb_userspace::scheduler::{CYCLE_SLOTS, Edit, Entry, Load, Plan, Schedule, Warning, window};
+use lb_userspace::scheduler::{CYCLE_SLOTS, Edit, Entry, Load, Plan, Schedule, Warning};
 
 fn idle(_: u32) -> Load {
     Load::default()
@@ -33,14 +33,14 @@ fn list(weights: &[u32]) -> Vec<Entry> {
 }
 
 fn bound(scheduler: Scheduler, list: Vec<Entry>) -> Schedule {
-    Schedule::new(scheduler, SchedulerFlags::default(), list, &idle)
+    Schedule::new(scheduler, SchedulerFlags::default(), list)
 }
 
 /// A service as an operator makes one: empty, then a server at a time, ids from 1.
 fn added(scheduler: Scheduler, weights: &[u32]) -> Schedule {
     let edits: Vec<Edit> =
         weights.iter().zip(1..).map(|(&weight, id)| Edit::Add(entry(id, weight))).collect();
-    bound(scheduler, Vec::new()).edited(&edits, 0, &idle)
+    bound(scheduler, Vec::new()).edited(&edits, 0)
 }
 
 fn servers(plan: &Plan) -> Vec<u32> {
@@ -123,7 +123,7 @@ fn a_plan_continues_where_ipvs_would() {
         let schedule = added(scheduler, weights);
         let mut cursor = schedule.plan().cursor;
         picks(&schedule, &mut cursor, before);
-        let schedule = schedule.edited(&[edit], cursor, &idle);
+        let schedule = schedule.edited(&[edit], cursor);
         cursor = schedule.plan().cursor;
         assert_eq!(picks(&schedule, &mut cursor, 4), after, "{case}");
     }
@@ -134,9 +134,9 @@ fn a_service_drained_and_filled_again_goes_on_after_the_server_picked_last() {
     let schedule = added(Scheduler::Rr, &[1, 1]);
     let mut cursor = schedule.plan().cursor;
     assert_eq!(picks(&schedule, &mut cursor, 1), [2]);
-    let drained = schedule.edited(&[Edit::Change(entry(1, 0)), Edit::Change(entry(2, 0))], cursor, &idle);
+    let drained = schedule.edited(&[Edit::Change(entry(1, 0)), Edit::Change(entry(2, 0))], cursor);
     assert_eq!(*drained.plan(), Plan::NONE);
-    let filled = drained.edited(&[Edit::Change(entry(2, 1)), Edit::Change(entry(1, 1))], 0, &idle);
+    let filled = drained.edited(&[Edit::Change(entry(2, 1)), Edit::Change(entry(1, 1))], 0);
     cursor = filled.plan().cursor;
     assert_eq!(picks(&filled, &mut cursor, 2), [1, 2]);
 }
@@ -147,10 +147,10 @@ fn a_restarted_control_plane_goes_on_at_the_cursor_it_finds() {
     let mut cursor = schedule.plan().cursor;
     picks(&schedule, &mut cursor, 4);
     let flags = SchedulerFlags::default();
-    let resumed = Schedule::resumed(Scheduler::Wrr, flags, schedule.entries().to_vec(), cursor, &idle);
+    let resumed = Schedule::resumed(Scheduler::Wrr, flags, schedule.entries().to_vec(), cursor);
     assert_eq!((resumed.plan().cursor, &resumed.plan().slots), (cursor, &schedule.plan().slots));
     let edit = [Edit::Change(entry(3, 5))];
-    assert_eq!(resumed.edited(&edit, cursor, &idle).plan(), schedule.edited(&edit, cursor, &idle).plan());
+    assert_eq!(resumed.edited(&edit, cursor).plan(), schedule.edited(&edit, cursor).plan());
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_scaled_plan_continues_at_its_level() {
     let schedule = added(Scheduler::Wrr, &[100_000, 70_001, 7]);
     let period = schedule.plan().slots.len() as u64;
     for cursor in (1..=period).step_by(997) {
-        let again = schedule.edited(&[Edit::Change(entry(3, 7))], cursor, &idle).plan().cursor % period;
+        let again = schedule.edited(&[Edit::Change(entry(3, 7))], cursor).plan().cursor % period;
         // Back to the beginning of the level, which is less than all three servers away.
         assert!(again <= cursor && cursor - again <= 3, "{cursor} became {again}");
     }
@@ -203,7 +203,7 @@ fn sh_and_dh_find_the_buckets_of_ipvs() {
             [(Scheduler::Sh, false, bucket), (Scheduler::Sh, true, with_port), (Scheduler::Dh, false, bucket)]
         {
             let flags = SchedulerFlags { port, fallback: false };
-            let schedule = Schedule::new(scheduler, flags, list.clone(), &idle);
+            let schedule = Schedule::new(scheduler, flags, list.clone());
             let packet = packet(address, 49_153, address);
             let server = choose(&mut Datapath::new(0), schedule.plan(), &packet, &idle).unwrap();
             assert_eq!(position(server), expected, "{scheduler:?} {address}");
@@ -320,38 +320,89 @@ fn twos_draws_by_weight_with_ipvs_s_bias_to_the_head() {
 }
 
 #[test]
-fn a_window_holds_what_the_scheduler_would_choose_first() {
+fn up_to_256_servers_are_compared_in_list_order() {
+    for scheduler in [Scheduler::Wlc, Scheduler::Lblc] {
+        let few = bound(scheduler, list(&[1; 256]));
+        assert!(servers(few.plan()).is_sorted_by(|a, b| a > b), "{scheduler:?}");
+        assert_eq!(few.edited(&[Edit::Change(entry(9, 2))], 5).plan().cursor, 0, "{scheduler:?}");
+    }
+}
+
+#[test]
+fn more_servers_are_all_in_the_plan_and_hardly_move_when_one_comes_or_goes() {
+    for scheduler in [Scheduler::Wlc, Scheduler::Twos, Scheduler::Lblcr] {
+        let many = bound(scheduler, list(&[1; 300]));
+        let order = servers(many.plan());
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (1..=300).collect::<Vec<u32>>(), "{scheduler:?}");
+        let ascents = order.windows(2).filter(|pair| pair[0] < pair[1]).count();
+        assert!((100..200).contains(&ascents), "{scheduler:?}: {ascents} of 299 in order");
+
+        let more = many.edited(&[Edit::Add(entry(301, 1))], 40);
+        let others: Vec<u32> = servers(more.plan()).into_iter().filter(|&id| id != 301).collect();
+        assert_eq!(others, order, "{scheduler:?}");
+        assert_eq!(
+            bound(scheduler, more.entries().to_vec()).plan().slots,
+            more.plan().slots,
+            "{scheduler:?}"
+        );
+    }
+}
+
+#[test]
+fn the_turn_goes_on_over_edits_and_restarts_while_there_are_more_servers_than_are_compared() {
+    let many = bound(Scheduler::Wlc, list(&[1; 258]));
+    assert_eq!(many.plan().cursor, 0);
+    let edit = |schedule: &Schedule, id, weight| schedule.edited(&[Edit::Change(entry(id, weight))], 40);
+    let fewer = edit(&many, 258, 0);
+    assert_eq!((fewer.plan().slots.len(), fewer.plan().cursor), (257, 40));
+    let few = edit(&fewer, 257, 0);
+    assert_eq!((few.plan().slots.len(), few.plan().cursor), (256, 0));
+    assert_eq!(edit(&few, 257, 1).plan().cursor, 0);
+    let flags = SchedulerFlags::default();
+    let resumed = Schedule::resumed(Scheduler::Wlc, flags, many.entries().to_vec(), 40);
+    assert_eq!(resumed.plan(), &Plan { cursor: 40, ..many.plan().clone() });
+}
+
+#[test]
+fn each_flow_compares_the_next_256() {
     let most = LEAST_CANDIDATES as usize;
-    let entries = list(&[1; 300]);
-    let load = |id: u32| Load { active: id % 7, inactive: id, overloaded: id.is_multiple_of(10) };
-    for scheduler in
-        [Scheduler::Lc, Scheduler::Wlc, Scheduler::Sed, Scheduler::Nq, Scheduler::Ovf, Scheduler::Lblc]
-    {
-        let slots = window(scheduler, &entries, &load);
-        let inside: Vec<u32> = slots.iter().map(|slot| slot.server()).collect();
-        assert_eq!(inside.len(), most, "{scheduler:?}");
-        assert!(inside.is_sorted_by(|a, b| a > b), "{scheduler:?}: not in list order");
-        assert!(inside.iter().all(|&id| !load(id).overloaded), "{scheduler:?}");
-        // Outside there is nobody with fewer active flows, and the busiest inside are the idlest of those.
-        let outside: Vec<u32> =
-            (1..=300).filter(|id| !inside.contains(id) && !load(*id).overloaded).collect();
-        let idlest = outside.iter().map(|&id| load(id).active).min().unwrap();
-        if scheduler == Scheduler::Ovf {
-            assert!(idlest > 1, "{scheduler:?}");
-        } else {
-            assert!(inside.iter().all(|&id| load(id).active <= idlest), "{scheduler:?}");
+    let schedule = bound(Scheduler::Wlc, list(&[1; 1000]));
+    let order = servers(schedule.plan());
+    let packet = packet("192.0.2.1", 1, "192.0.2.2");
+    for turn in [0, 1, 2, 7, 999, 1000, 1_000_000] {
+        let begin = turn as usize * 127 % 1000;
+        for (case, idlest, is_seen) in [
+            ("the first of the stretch", begin, true),
+            ("the last of the stretch", begin + most - 1, true),
+            ("the one behind it", begin + most, false),
+            ("the one before it", begin + 999, false),
+        ] {
+            let idlest = order[idlest % 1000];
+            let load = |id| Load { active: u32::from(id != idlest), ..Load::default() };
+            let mut datapath = Datapath::new(turn);
+            let chosen = choose(&mut datapath, schedule.plan(), &packet, &load);
+            assert_eq!(chosen == Some(idlest), is_seen, "{case}, turn {turn}");
+            assert_eq!(datapath.cursor, turn + 1, "{case}, turn {turn}");
         }
     }
 }
 
 #[test]
-fn a_schedule_is_refreshed_only_when_its_window_moves() {
-    let few = bound(Scheduler::Wlc, list(&[1; 256]));
-    assert!(!few.is_windowed() && few.refreshed(&|id| Load { active: id, ..Load::default() }).is_none());
-    let many = bound(Scheduler::Wlc, list(&[1; 257]));
-    assert!(many.is_windowed() && many.refreshed(&idle).is_none());
-    // All idle, the oldest is out; a flow on the newest lets it in.
-    assert!(!servers(many.plan()).contains(&1));
-    let moved = many.refreshed(&|id| Load { active: u32::from(id == 257), ..Load::default() }).unwrap();
-    assert_eq!((servers(moved.plan())[0], servers(moved.plan())[255]), (256, 1));
+fn a_kept_server_is_crowded_by_an_idle_one_in_the_stretch() {
+    let schedule = bound(Scheduler::Lblc, list(&[1; 1000]));
+    let order = servers(schedule.plan());
+    let packet = packet("192.0.2.1", 1, "192.0.2.2");
+    for (case, idle_at, moves) in [
+        ("an idle server in the stretch of the second flow takes it", 127 + 255, true),
+        ("one behind it is not looked at", 127 + 256, false),
+    ] {
+        let mut datapath = Datapath::new(0);
+        let kept = choose(&mut datapath, schedule.plan(), &packet, &idle).unwrap();
+        let load = |id| Load { active: if id == order[idle_at] { 0 } else { 2 }, ..Load::default() };
+        let next = choose(&mut datapath, schedule.plan(), &packet, &load).unwrap();
+        assert_eq!(next, if moves { order[idle_at] } else { kept }, "{case}");
+        assert_eq!(datapath.cursor, 2, "{case}");
+    }
 }

@@ -4,7 +4,8 @@ use super::{NOBODY, is_usable, slot};
 use crate::tables::Tables;
 use lb_common::plan::{PlanHead, cycle};
 
-/// Runs of slots with an overloaded server that are skipped before the search gives up.
+/// Runs of slots with an overloaded server that are skipped, and then slots at the end of the period that are looked at,
+/// before the search gives up. IPVS looks at every server.
 const SKIPS: u32 = 256;
 
 #[inline(always)]
@@ -42,10 +43,36 @@ pub(super) fn choose<T: Tables>(tables: &T, plan: PlanHead) -> u32 {
         }
         tries += 1;
     }
+    if tries == SKIPS && !fixed {
+        let last = at_the_end(tables, plan);
+        if last < len {
+            let begin = (ticket % len as u64) as u32;
+            let ahead = if last >= begin { last - begin } else { last + len - begin };
+            tables.advance(plan.start(), ahead as u64);
+            return slot(tables, plan, last).server();
+        }
+    }
     // Nobody was chosen: the cursor goes back to where it stood, or where the slot says so to the start of the period.
     if !fixed {
         let back = if rewinds { ticket.wrapping_add(1) } else { 1 };
         tables.advance(plan.start(), back.wrapping_neg());
     }
     NOBODY
+}
+
+/// Place of the first usable slot among the last of the period, which in wrr holds every server once there, so that many
+/// heavy overloaded servers do not hide a light one. The plan's length if there is none.
+#[inline(always)]
+fn at_the_end<T: Tables>(tables: &T, plan: PlanHead) -> u32 {
+    let len = plan.len();
+    let mut index = len.saturating_sub(SKIPS);
+    let mut tries = 0;
+    while tries < SKIPS {
+        if index >= len || is_usable(tables, slot(tables, plan, index)) {
+            return index;
+        }
+        index += 1;
+        tries += 1;
+    }
+    len
 }

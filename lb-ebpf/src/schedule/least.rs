@@ -5,7 +5,7 @@ use crate::tables::Tables;
 use lb_common::{
     flow::{Words, counts},
     limits::LEAST_CANDIDATES,
-    plan::{PlanHead, Slot, cost, is_cheaper, overhead},
+    plan::{PlanHead, Slot, cost, is_cheaper, overhead, stretch},
     settings::{Settings, switch},
 };
 
@@ -48,16 +48,16 @@ impl Cost {
 
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, settings: &Settings, plan: PlanHead) -> u32 {
-    cheapest(tables, plan, Cost::of(plan.detail(), settings))
+    let Some(words) = tables.scratch() else { return NOBODY };
+    let stretch = Stretch::take(tables, words, plan);
+    cheapest(tables, words, stretch, Cost::of(plan.detail(), settings))
 }
 
-/// The cheapest candidate. A plan of more than [`LEAST_CANDIDATES`] has them in random order, and each new flow looks at
-/// the next stretch of them: the best of 256 out of thousands is within a few per cent of the best of all.
+/// The cheapest candidate of the stretch.
 #[inline(always)]
-pub(super) fn cheapest<T: Tables>(tables: &T, plan: PlanHead, by: Cost) -> u32 {
-    let Some(words) = tables.scratch() else { return NOBODY };
+pub(super) fn cheapest<T: Tables>(tables: &T, words: T::Cells, stretch: Stretch<T::Cells>, by: Cost) -> u32 {
+    let (plan, first) = stretch.again();
     let best = Best::none(words);
-    let first = first(tables, words, plan);
     let mut i = 0;
     while i < LEAST_CANDIDATES {
         if i >= plan.len() {
@@ -82,24 +82,37 @@ pub(super) fn cheapest<T: Tables>(tables: &T, plan: PlanHead, by: Cost) -> u32 {
     best.server()
 }
 
-/// Places between the stretches of two flows. Prime, so that all candidates get their turn at every place of a stretch.
-const STRIDE: u64 = 127;
+/// What a new flow looks at. Kept in scratch memory, to be asked for again before every loop over it: after one the
+/// verifier knows of the length and of the first place at how many candidates the loop ended, one way each.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch<W>(W);
 
-/// Where a new flow begins to look.
-#[inline(always)]
-pub(super) fn first<T: Tables>(tables: &T, words: T::Cells, plan: PlanHead) -> u32 {
-    let len = plan.len();
-    words.store(FIRST, 0);
-    if len > LEAST_CANDIDATES {
-        let turn = tables.advance(plan.start(), 1).unwrap_or(0);
-        words.store(FIRST, (turn.wrapping_mul(STRIDE) % len as u64) as u32);
+impl<W: Words> Stretch<W> {
+    /// Words behind those that the schedulers keep there.
+    const HEAD: u32 = 13;
+    const FIRST: u32 = 15;
+
+    /// The stretch of this flow, see [`stretch`]. Of a plan with more candidates than it looks at, it takes a turn.
+    #[inline(always)]
+    pub(super) fn take<T: Tables<Cells = W>>(tables: &T, words: W, plan: PlanHead) -> Self {
+        let len = plan.len();
+        words.store(Self::HEAD, plan.0 as u32);
+        words.store(Self::HEAD + 1, (plan.0 >> 32) as u32);
+        words.store(Self::FIRST, 0);
+        if len > LEAST_CANDIDATES {
+            let turn = tables.advance(plan.start(), 1).unwrap_or(0);
+            words.store(Self::FIRST, stretch(turn, len));
+        }
+        Self(words)
     }
-    // Through memory, so that the verifier does not count it along with the loop's own counter.
-    words.load(FIRST)
-}
 
-/// Word of the scratch memory behind what the schedulers keep there.
-const FIRST: u32 = 15;
+    /// The plan and the place of the first candidate.
+    #[inline(always)]
+    pub(super) fn again(self) -> (PlanHead, u32) {
+        let head = self.0.load(Self::HEAD) as u64 | (self.0.load(Self::HEAD + 1) as u64) << 32;
+        (PlanHead(head), self.0.load(Self::FIRST))
+    }
+}
 
 /// Candidate `i` of those a new flow looks at; `i` below the plan's length.
 #[inline(always)]

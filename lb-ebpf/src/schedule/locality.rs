@@ -2,8 +2,7 @@
 
 use super::{
     NOBODY,
-    least::{Best, Cost, cheapest},
-    slot,
+    least::{Best, Cost, Stretch, candidate, cheapest},
 };
 use crate::{parse::Packet, tables::Tables};
 use lb_common::{
@@ -11,7 +10,7 @@ use lb_common::{
     flow::{Words, counts},
     limits::{LEAST_CANDIDATES, LOCALITY_SET},
     locality::{LocalityKey, word},
-    plan::{PlanHead, is_cheaper, locality},
+    plan::{is_cheaper, locality},
     server::server_flag,
     settings::Settings,
 };
@@ -23,15 +22,18 @@ pub fn choose<T: Tables>(tables: &T, settings: &Settings, service: u32, packet: 
     let plan = tables.plan(service);
     let key = LocalityKey { destination: packet.key.vip, service };
     let replicate = plan.detail() & locality::REPLICATE != 0;
+    let Some(words) = tables.scratch() else { return NOBODY };
+    // One stretch for both questions: what makes the kept server crowded is among what is then compared.
+    let stretch = Stretch::take(tables, words, plan);
     let known = tables.locality(&key);
     if let Some(entry) = known {
         entry.store(word::USED, now);
         let kept = if replicate { of_set(tables, settings, entry, now) } else { of_one(tables, entry) };
-        if kept != NOBODY && !is_crowded(tables, plan, kept) {
+        if kept != NOBODY && !is_crowded(tables, stretch, kept) {
             return kept;
         }
     }
-    let chosen = cheapest(tables, plan, Cost::wlc(settings));
+    let chosen = cheapest(tables, words, stretch, Cost::wlc(settings));
     if chosen == NOBODY {
         return NOBODY;
     }
@@ -108,19 +110,20 @@ fn of_set<T: Tables>(tables: &T, settings: &Settings, entry: T::Cells, now: u32)
 const WORST: u32 = 3;
 
 /// IPVS's test for moving a destination elsewhere: the server has more active flows than its weight, while some other
-/// has less than half of its own.
+/// candidate has less than half of its own.
 #[inline(always)]
-fn is_crowded<T: Tables>(tables: &T, plan: PlanHead, id: u32) -> bool {
+fn is_crowded<T: Tables>(tables: &T, stretch: Stretch<T::Cells>, id: u32) -> bool {
     let (Some(server), Some(load)) = (tables.server(id), tables.load(id)) else { return true };
     if counts(load).0 <= server.weight {
         return false;
     }
+    let (plan, first) = stretch.again();
     let mut i = 0;
     while i < LEAST_CANDIDATES {
         if i >= plan.len() {
             break;
         }
-        let candidate = slot(tables, plan, i);
+        let candidate = candidate(tables, plan, first, i);
         if let Some(load) = tables.load(candidate.server())
             && 2 * (counts(load).0 as u64) < candidate.number() as u64
         {

@@ -2,7 +2,7 @@
 
 use super::{
     NOBODY,
-    least::{Cost, candidate, first, takes},
+    least::{Cost, Stretch, candidate, takes},
 };
 use crate::tables::Tables;
 use lb_common::{
@@ -16,9 +16,9 @@ use lb_common::{
 /// the first candidate is drawn a little more often (IPVS).
 #[inline(always)]
 pub fn choose<T: Tables>(tables: &T, settings: &Settings, service: u32) -> u32 {
-    let plan = tables.plan(service);
     let Some(words) = tables.scratch() else { return NOBODY };
-    let first = first(tables, words, plan);
+    let stretch = Stretch::take(tables, words, tables.plan(service));
+    let (plan, first) = stretch.again();
     words.store(TOTAL, 0);
     let mut i = 0;
     while i < LEAST_CANDIDATES {
@@ -40,9 +40,7 @@ pub fn choose<T: Tables>(tables: &T, settings: &Settings, service: u32) -> u32 {
     while draw < 2 {
         words.store(LEFT, (tables.random() as u64 % (total as u64 + 1)) as u32);
         words.store(TAKEN, 0);
-        // Asked again: after a loop the verifier knows of the length at how many candidates it ended, one way each. A plan
-        // that was replaced meanwhile is as good.
-        let plan = tables.plan(service);
+        let (plan, first) = stretch.again();
         let mut i = 0;
         while i < LEAST_CANDIDATES {
             if i >= plan.len() {

@@ -26,8 +26,6 @@ use tracing::{debug, error, info, warn};
 
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often the candidates of services with very many servers are chosen anew.
-const REFRESH: Duration = Duration::from_millis(250);
 /// How long a new daemon goes by the next hops in the maps where the kernel has not told it otherwise.
 const REMEMBER: Duration = Duration::from_secs(5);
 /// How long a start or reload waits for next hops before it goes on without.
@@ -88,8 +86,6 @@ impl Keeper {
         loop {
             let pause = if failed {
                 RETRY
-            } else if self.reconciler.is_windowed() {
-                REFRESH
             } else if self.remembered.is_some() {
                 REMEMBER / 4
             } else {

@@ -6,7 +6,7 @@ use crate::maps::{Contents, Plan};
 use crate::model::{self, ClientMask, Method, Model, NoDestination, Overhead, Selector, TunnelSource};
 use crate::neigh::{NextHop, NextHopTable};
 use crate::netlink::VlanTag;
-use crate::scheduler::{Edit, Entry, Load, Schedule, edits_between};
+use crate::scheduler::{Edit, Entry, Schedule, edits_between};
 use lb_common::flow::Thresholds;
 use lb_common::hash::Seed;
 use lb_common::net::{Addr, Be16, Mac};
@@ -43,8 +43,6 @@ pub struct World<'a> {
     pub schedules: &'a BTreeMap<u32, Schedule>,
     /// Where the cursor of a service's plan stands.
     pub cursors: &'a dyn Fn(u32) -> u64,
-    /// How busy a server is.
-    pub loads: &'a dyn Fn(u32) -> Load,
 }
 
 /// What the maps should hold, and what follows for the next round and for the operator.
@@ -158,24 +156,24 @@ fn schedule(
     if let Some(before) = before.filter(|before| before.scheduler() == kind && before.flags() == flags) {
         let edits = edits_between(before.entries(), &wanted);
         if edits.is_empty() {
-            return (before.refreshed(world.loads).unwrap_or_else(|| before.clone()), false);
+            return (before.clone(), false);
         }
-        return (before.edited(&edits, (world.cursors)(id), world.loads), true);
+        return (before.edited(&edits, (world.cursors)(id)), true);
     }
     if before.is_none() && !world.current.plans.contains_key(&id) {
         // A new service gets its servers one by one.
         let edits: Vec<Edit> = wanted.into_iter().map(Edit::Add).collect();
-        return (Schedule::new(kind, flags, Vec::new(), world.loads).edited(&edits, 0, world.loads), true);
+        return (Schedule::new(kind, flags, Vec::new()).edited(&edits, 0), true);
     }
     let entries: Vec<Entry> = list.into_iter().map(|(_, entry)| entry).collect();
-    let bound = Schedule::new(kind, flags, entries.clone(), world.loads);
+    let bound = Schedule::new(kind, flags, entries.clone());
     let plan = bound.plan();
     let as_running = world.current.plans.get(&id).is_some_and(|running| {
         (running.kind, running.detail, &running.slots) == (plan.kind, plan.detail, &plan.slots)
     });
     if before.is_none() && as_running {
         let cursor = (world.cursors)(id);
-        return (Schedule::resumed(kind, flags, entries, cursor, world.loads), false);
+        return (Schedule::resumed(kind, flags, entries, cursor), false);
     }
     (bound, true)
 }

@@ -8,8 +8,7 @@ use crate::maps::{Contents, MapStore, StoreError};
 use crate::model::Model;
 use crate::neigh::{NextHop, NextHopTable};
 use crate::netlink::VlanTag;
-use crate::scheduler::{Load, Schedule};
-use lb_common::flow::load_word;
+use crate::scheduler::Schedule;
 use lb_common::server::{NO_VLAN, server_flag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -71,7 +70,6 @@ impl<S: MapStore> Reconciler<S> {
     /// A step failed. Those before it are done; another round does the rest.
     pub fn round(&mut self, next_hops: &NextHopTable, now: Instant) -> Result<usize, ReconcileError> {
         let cursors = self.cursors()?;
-        let store = &self.store;
         let trashed: BTreeSet<u32> = self.ids.trashed().collect();
         let desired = desired(&World {
             model: &self.model,
@@ -82,7 +80,6 @@ impl<S: MapStore> Reconciler<S> {
             current: self.applier.contents(),
             schedules: &self.schedules,
             cursors: &|service| cursors.get(&service).copied().unwrap_or_default(),
-            loads: &|server| load(store, server),
         })?;
         self.why_not.clone_from(&desired.why_not);
         let ops = diff(self.applier.contents(), &desired);
@@ -114,11 +111,6 @@ impl<S: MapStore> Reconciler<S> {
     /// Frees removed servers nothing has referred to for long enough; true if there were any. `now` is Unix time.
     pub fn collect(&mut self, now: u64, is_referenced: impl Fn(u32) -> bool) -> bool {
         self.ids.collect(now, is_referenced)
-    }
-
-    /// Whether a plan depends on how busy servers are, so that rounds are due without anything having changed.
-    pub fn is_windowed(&self) -> bool {
-        self.schedules.values().any(Schedule::is_windowed)
     }
 
     pub fn contents(&self) -> &Contents {
@@ -157,17 +149,6 @@ fn planned(op: &MapOp) -> Option<u32> {
     match op {
         MapOp::Plan { service, .. } | MapOp::ClearPlan(service) => Some(*service),
         _ => None,
-    }
-}
-
-/// A load that cannot be read counts as none: the window is a guess anyhow.
-fn load(store: &impl MapStore, server: u32) -> Load {
-    let words = store.load(server).unwrap_or_default();
-    let count = |word: u32| (words[word as usize] as i32).max(0) as u32;
-    Load {
-        active: count(load_word::ACTIVE),
-        inactive: count(load_word::INACTIVE),
-        overloaded: words[load_word::OVERLOADED as usize] != 0,
     }
 }
 

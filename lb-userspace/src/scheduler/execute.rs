@@ -1,14 +1,14 @@
 //! What the datapath does with a plan, on the host and one flow at a time.
 //!
 //! Where the datapath's bounds make it differ from IPVS it is said at the bound: [`CYCLE_TRIES`], [`HASH_PROBES`],
-//! [`LOCALITY_SET`], and a `Least` window.
+//! [`LOCALITY_SET`], [`LEAST_CANDIDATES`].
 
 use std::collections::HashMap;
 
 use lb_common::hash::{self, MH_TABLE};
-use lb_common::limits::LOCALITY_SET;
+use lb_common::limits::{LEAST_CANDIDATES, LOCALITY_SET};
 use lb_common::net::Addr;
-use lb_common::plan::{PlanKind, Slot, cost, cycle, hash_detail, is_cheaper, locality, overhead};
+use lb_common::plan::{PlanKind, Slot, cost, cycle, hash_detail, is_cheaper, locality, overhead, stretch};
 
 use super::{CYCLE_TRIES, Load, Plan};
 
@@ -77,7 +77,10 @@ impl Datapath {
             PlanKind::Cycle if plan.detail & cycle::FIXED != 0 => first(&plan.slots, world),
             PlanKind::Cycle => self.next(&plan.slots, world),
             PlanKind::Hash => hashed(plan, packet, world),
-            PlanKind::Least => self.least(plan.detail, &plan.slots, world),
+            PlanKind::Least => {
+                let candidates = self.stretch(&plan.slots);
+                self.least(plan.detail, candidates, world)
+            }
             PlanKind::Locality => self.local(plan, packet, world),
         }
     }
@@ -117,12 +120,27 @@ impl Datapath {
         None
     }
 
-    fn least(&self, detail: u8, candidates: &[Slot], world: &mut World) -> Option<u32> {
+    /// The candidates this flow looks at: all, or of more than [`LEAST_CANDIDATES`] the next stretch.
+    fn stretch<'a>(&mut self, slots: &'a [Slot]) -> impl Iterator<Item = Slot> + Clone + use<'a> {
+        let turn = self.cursor;
+        if slots.len() > LEAST_CANDIDATES as usize {
+            self.cursor = turn.wrapping_add(1);
+        }
+        let (before, from) = slots.split_at(stretch(turn, slots.len() as u32) as usize);
+        from.iter().chain(before).copied().take(LEAST_CANDIDATES as usize)
+    }
+
+    fn least(
+        &self,
+        detail: u8,
+        candidates: impl Iterator<Item = Slot> + Clone,
+        world: &mut World,
+    ) -> Option<u32> {
         if detail == cost::TWOS {
             return self.two(candidates, world);
         }
         let mut best: Option<(Slot, u32)> = None;
-        for &slot in candidates {
+        for slot in candidates {
             let load = (world.load)(slot.server());
             if load.overloaded {
                 continue;
@@ -149,8 +167,8 @@ impl Datapath {
     }
 
     /// Of two drawn by weight the less busy. The comparison has 64 bits; IPVS's has 32 and goes wrong past 2^31.
-    fn two(&self, candidates: &[Slot], world: &mut World) -> Option<u32> {
-        let usable = || candidates.iter().filter(|slot| !(world.load)(slot.server()).overloaded);
+    fn two(&self, candidates: impl Iterator<Item = Slot> + Clone, world: &mut World) -> Option<u32> {
+        let usable = || candidates.clone().filter(|slot| !(world.load)(slot.server()).overloaded);
         let total: u64 = usable().map(|slot| u64::from(slot.number())).sum();
         let pick = |lot: u64| {
             let mut reached = 0;
@@ -161,7 +179,7 @@ impl Datapath {
         };
         let (one, two) = ((world.draw)(total), (world.draw)(total));
         let (one, two) = (pick(one)?, pick(two)?);
-        let cost = |slot: &Slot| {
+        let cost = |slot: Slot| {
             let load = (world.load)(slot.server());
             overhead(load.active, load.inactive, self.since_2026)
         };
@@ -170,7 +188,7 @@ impl Datapath {
     }
 
     fn local(&mut self, plan: &Plan, packet: &Packet, world: &mut World) -> Option<u32> {
-        let candidates = &plan.slots;
+        let candidates = self.stretch(&plan.slots);
         let replicate = plan.detail & locality::REPLICATE != 0;
         let found = self.destinations.get_mut(&packet.destination);
         let known = found.is_some();
@@ -184,7 +202,7 @@ impl Datapath {
                 })
             };
             if let Some(server) = server
-                && !is_crowded(server, candidates, world)
+                && !is_crowded(server, candidates.clone(), world)
             {
                 return Some(server);
             }
@@ -237,12 +255,11 @@ impl Destination {
     }
 }
 
-/// More active flows than its weight, while a candidate has fewer than half of its own. The window of a large service
-/// holds the idlest, so that it has such a server if there is one.
-fn is_crowded(server: u32, candidates: &[Slot], world: &World) -> bool {
+/// More active flows than its weight, while a candidate this flow looks at has fewer than half of its own.
+fn is_crowded(server: u32, mut candidates: impl Iterator<Item = Slot>, world: &World) -> bool {
     let active = |server| (world.load)(server).active;
     active(server) > (world.server)(server).weight
-        && candidates.iter().any(|slot| u64::from(active(slot.server())) * 2 < u64::from(slot.number()))
+        && candidates.any(|slot| u64::from(active(slot.server())) * 2 < u64::from(slot.number()))
 }
 
 /// fo: the first that is not overloaded. Of more than [`CYCLE_TRIES`] servers only the heaviest are looked at.
@@ -274,16 +291,12 @@ mod tests {
     use crate::model::{Scheduler, SchedulerFlags};
     use crate::scheduler::{Entry, Schedule};
 
-    fn idle(_: u32) -> Load {
-        Load::default()
-    }
-
     #[test]
     fn a_light_server_is_found_behind_heavy_overloaded_ones() {
         let address = "10.0.0.1".parse().unwrap();
         let mut list: Vec<_> = (2..12).map(|id| Entry::new(id, address, 80, 100)).collect();
         list.push(Entry::new(1, address, 80, 1));
-        let schedule = Schedule::new(Scheduler::Wrr, SchedulerFlags::default(), list, &idle);
+        let schedule = Schedule::new(Scheduler::Wrr, SchedulerFlags::default(), list);
         let source = Addr::from(address);
         let packet = Packet { source, source_port: 0, destination: source };
         for begin in 0..2 * schedule.plan().slots.len() as u64 {

@@ -5,7 +5,7 @@
 //! | rr, wrr | `Cycle` | one period of the sequence IPVS would produce |
 //! | fo | `Cycle`, fixed | servers by falling weight |
 //! | sh, dh, mh | `Hash` | IPVS's table, bucket by bucket |
-//! | lc, wlc, sed, nq, ovf, twos | `Least` | servers in list order with their weight |
+//! | lc, wlc, sed, nq, ovf, twos | `Least` | servers in list order with their weight; shuffled from 257 on |
 //! | lblc, lblcr | `Locality` | the same; the cheapest by wlc |
 //!
 //! Everything here is pure: no clock, no I/O. A [`Schedule`] is made from a list of servers and changed by edits,
@@ -20,13 +20,13 @@
 //! A server that is not reachable counts as one of weight 0: it stays where IPVS keeps a drained server (the buckets
 //! of sh, the slots of mh and dh) and is left out of every other plan.
 
+mod candidates;
 mod cycle;
 mod entry;
 pub mod execute;
 mod plan;
 pub mod reference;
 mod schedule;
-mod window;
 
 mod dh;
 mod fo;
@@ -47,25 +47,17 @@ pub use cycle::{CYCLE_SLOTS, CYCLE_TRIES};
 pub use entry::{Edit, Entry, apply, edits_between};
 pub use plan::{Load, Plan, Warning};
 pub use schedule::Schedule;
-pub use window::window;
 
 use lb_common::plan::PlanKind;
 
 use crate::model::{Scheduler, SchedulerFlags};
+use candidates::candidates;
 
 /// A plan from scratch. rr and wrr start at the head of the list; [`Schedule`] moves the cursor to where they were.
-fn plan(
-    scheduler: Scheduler,
-    flags: SchedulerFlags,
-    entries: &[Entry],
-    loads: &dyn Fn(u32) -> Load,
-) -> (Plan, Option<Warning>) {
-    let least = |cost| Plan::new(PlanKind::Least, cost, window(scheduler, entries, loads));
+fn plan(scheduler: Scheduler, flags: SchedulerFlags, entries: &[Entry]) -> (Plan, Option<Warning>) {
+    let least = |cost| Plan::new(PlanKind::Least, cost, candidates(entries));
     // Without candidates, too: looking a destination up marks it used, and thins out its set.
-    let locality = |detail| {
-        let slots = window(scheduler, entries, loads);
-        Plan { kind: PlanKind::Locality, detail, slots, cursor: 0 }
-    };
+    let locality = |detail| Plan { kind: PlanKind::Locality, detail, slots: candidates(entries), cursor: 0 };
     match scheduler {
         Scheduler::Rr => (rr::plan(entries), None),
         Scheduler::Wrr => wrr::plan(entries),

@@ -1,5 +1,6 @@
 //! What a schedule is made of and what comes out of it.
 
+use lb_common::limits::LEAST_CANDIDATES;
 use lb_common::plan::{PlanKind, Slot};
 
 /// How busy a server is; read from the datapath's counters.
@@ -25,7 +26,8 @@ pub struct Plan {
     /// cursor to 0. Modulo the length, as the cursor goes, the distance is the same.
     pub slots: Vec<Slot>,
     /// What to store in the cursor cell. Of a `Cycle` the next flow gets slot `cursor % slots.len()`, and 0 means
-    /// that nothing has been picked since the beginning of the period. 0 in every other plan.
+    /// that nothing has been picked since the beginning of the period. Of a plan that [slides](Plan::slides) it counts
+    /// new flows. 0 in every other plan.
     pub cursor: u64,
 }
 
@@ -35,6 +37,13 @@ impl Plan {
     /// A plan without slots chooses nothing, whatever its kind was meant to be.
     pub(super) fn new(kind: PlanKind, detail: u8, slots: Vec<Slot>) -> Self {
         if slots.is_empty() { Self::NONE } else { Self { kind, detail, slots, cursor: 0 } }
+    }
+
+    /// True if there are more candidates than the datapath compares for one flow, so that every new flow looks at the
+    /// next stretch of them.
+    pub fn slides(&self) -> bool {
+        matches!(self.kind, PlanKind::Least | PlanKind::Locality)
+            && self.slots.len() > LEAST_CANDIDATES as usize
     }
 }
 

@@ -1,6 +1,6 @@
 //! A service's schedule: its list, its plan, and what the scheduler remembers across edits.
 
-use super::{Edit, Entry, Load, Plan, Warning, apply, plan, rr, window, wrr};
+use super::{Edit, Entry, Plan, Warning, apply, plan, rr, wrr};
 use crate::model::{Scheduler, SchedulerFlags};
 
 /// A service's scheduler at work. Made new for a new service and when the scheduler or its flags change; every
@@ -29,20 +29,13 @@ impl Schedule {
     ///
     /// A new service in IPVS is empty and gets its servers one by one, and wrr begins at the level that leaves. To
     /// begin like that make a schedule of no entries and add them by [`Schedule::edited`].
-    ///
-    /// `loads` is asked only about services with more servers than a `Least` plan has candidates.
-    pub fn new(
-        scheduler: Scheduler,
-        flags: SchedulerFlags,
-        entries: Vec<Entry>,
-        loads: &dyn Fn(u32) -> Load,
-    ) -> Self {
+    pub fn new(scheduler: Scheduler, flags: SchedulerFlags, entries: Vec<Entry>) -> Self {
         let memory = match scheduler {
             Scheduler::Rr => Memory::Rr(rr::Last::default()),
             Scheduler::Wrr => Memory::Wrr(wrr::Position::start(&entries)),
             _ => Memory::Nothing,
         };
-        let (plan, warning) = plan(scheduler, flags, &entries, loads);
+        let (plan, warning) = plan(scheduler, flags, &entries);
         Self { scheduler, flags, entries, plan, memory, warning }
     }
 
@@ -51,14 +44,8 @@ impl Schedule {
     ///
     /// The next flow goes where it would have gone. What an edit left behind that no flow has followed is forgotten, and
     /// may show after the next edit: that rr's pointer stands on a drained server, that wrr goes on at a level's head.
-    pub fn resumed(
-        scheduler: Scheduler,
-        flags: SchedulerFlags,
-        entries: Vec<Entry>,
-        cursor: u64,
-        loads: &dyn Fn(u32) -> Load,
-    ) -> Self {
-        let mut schedule = Self::new(scheduler, flags, entries, loads);
+    pub fn resumed(scheduler: Scheduler, flags: SchedulerFlags, entries: Vec<Entry>, cursor: u64) -> Self {
+        let mut schedule = Self::new(scheduler, flags, entries);
         schedule.memory = schedule.memory_at(cursor);
         if schedule.is_cursor_used() {
             schedule.plan.cursor = cursor;
@@ -68,7 +55,7 @@ impl Schedule {
 
     /// The schedule after these edits, made in this order while the datapath's cursor stood at `cursor`. It continues
     /// where IPVS would.
-    pub fn edited(&self, edits: &[Edit], cursor: u64, loads: &dyn Fn(u32) -> Load) -> Self {
+    pub fn edited(&self, edits: &[Edit], cursor: u64) -> Self {
         let mut entries = self.entries.clone();
         let mut memory = self.memory_at(cursor);
         for edit in edits {
@@ -80,22 +67,14 @@ impl Schedule {
                 position.edited(&entries);
             }
         }
-        let (mut plan, warning) = plan(self.scheduler, self.flags, &entries, loads);
+        let (mut plan, warning) = plan(self.scheduler, self.flags, &entries);
         plan.cursor = match &memory {
+            Memory::Nothing if self.plan.slides() && plan.slides() => cursor,
             Memory::Nothing => 0,
             Memory::Rr(last) => last.cursor(&entries),
             Memory::Wrr(position) => position.cursor(&entries),
         };
         Self { scheduler: self.scheduler, flags: self.flags, entries, plan, memory, warning }
-    }
-
-    /// The schedule with the window chosen anew by these loads; None if it stays as it is.
-    pub fn refreshed(&self, loads: &dyn Fn(u32) -> Load) -> Option<Self> {
-        if !self.is_windowed() {
-            return None;
-        }
-        let slots = window(self.scheduler, &self.entries, loads);
-        (slots != self.plan.slots).then(|| Self { plan: Plan { slots, ..self.plan.clone() }, ..self.clone() })
     }
 
     pub fn flags(&self) -> SchedulerFlags {
@@ -120,16 +99,11 @@ impl Schedule {
         self.warning.as_ref()
     }
 
-    /// True if there are more servers than candidates, so that [`Schedule::refreshed`] is to be called as counters
-    /// move.
-    pub fn is_windowed(&self) -> bool {
-        use Scheduler::{Lblc, Lblcr, Lc, Nq, Ovf, Sed, Twos, Wlc};
-        matches!(self.scheduler, Lc | Wlc | Sed | Nq | Ovf | Twos | Lblc | Lblcr)
-            && self.entries.iter().filter(|entry| entry.live_weight() > 0).count() > self.plan.slots.len()
-    }
-
     fn is_cursor_used(&self) -> bool {
-        !matches!(self.memory, Memory::Nothing) && !self.plan.slots.is_empty()
+        match self.memory {
+            Memory::Nothing => self.plan.slides(),
+            Memory::Rr(_) | Memory::Wrr(_) => !self.plan.slots.is_empty(),
+        }
     }
 
     /// What IPVS would remember with the cursor there. A cursor that did not move says nothing new.

@@ -1,10 +1,14 @@
 //! Plans against the plain reading of IPVS's schedulers: random services, edits, flows, thresholds and time, and the
-//! same server for every flow.
+//! same server for every flow. Plans are executed twice, by the host's model of the datapath and by what runs in the
+//! kernel.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+mod kernel;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
+use kernel::Kernel;
 use lb_common::net::Addr;
 use lb_userspace::model::{Scheduler, SchedulerFlags};
 use lb_userspace::scheduler::execute::{Datapath, Packet, Server, World};
@@ -92,6 +96,7 @@ struct Pair {
     flags: SchedulerFlags,
     schedule: Schedule,
     datapath: Datapath,
+    kernel: Kernel,
     reference: Service,
     loads: HashMap<u32, Load>,
     /// Server of every flow, and whether it is active.
@@ -101,13 +106,14 @@ struct Pair {
     gone: HashMap<u32, Entry>,
     next: u32,
     now: u64,
-    lots: u64,
+    /// More servers than the datapath compares for one flow: its decisions are not to be IPVS's.
+    many: bool,
     /// Flows that found a server.
     served: u32,
 }
 
 impl Pair {
-    fn new(scheduler: Scheduler, flags: SchedulerFlags, since_2026: bool) -> Self {
+    fn new(scheduler: Scheduler, flags: SchedulerFlags, since_2026: bool, many: bool) -> Self {
         let mut datapath = Datapath::new(0);
         let mut reference = Service::new(scheduler, flags);
         datapath.since_2026 = since_2026;
@@ -115,7 +121,8 @@ impl Pair {
         Self {
             scheduler,
             flags,
-            schedule: Schedule::new(scheduler, flags, Vec::new(), &|_| Load::default()),
+            schedule: Schedule::new(scheduler, flags, Vec::new()),
+            kernel: Kernel::new(since_2026, datapath.lblcr_expiration),
             datapath,
             reference,
             loads: HashMap::new(),
@@ -124,7 +131,7 @@ impl Pair {
             gone: HashMap::new(),
             next: 1,
             now: 0,
-            lots: 1,
+            many,
             served: 0,
         }
     }
@@ -170,15 +177,16 @@ impl Pair {
                 if self.schedule.plan().slots.is_empty() {
                     return;
                 }
-                let idle = |_| Load::default();
-                self.schedule = Schedule::resumed(self.scheduler, self.flags, entries, cursor, &idle);
+                self.schedule = Schedule::resumed(self.scheduler, self.flags, entries, cursor);
             }
         }
     }
 
     fn load(&mut self, id: u32, change: impl Fn(&mut Load)) {
         change(self.reference.load_mut(id));
-        change(self.loads.entry(id).or_default());
+        let load = self.loads.entry(id).or_default();
+        change(load);
+        self.kernel.put_load(id, *load);
     }
 
     fn server(&self, at: usize) -> Option<Entry> {
@@ -214,10 +222,12 @@ impl Pair {
             self.reference.edit(&edit);
             edits.push(edit);
         }
-        let loads = &self.loads;
-        let load = |id| loads.get(&id).copied().unwrap_or_default();
-        self.schedule = self.schedule.edited(&edits, self.datapath.cursor, &load);
+        self.schedule = self.schedule.edited(&edits, self.datapath.cursor);
         self.datapath.cursor = self.schedule.plan().cursor;
+        for id in 1..self.next {
+            self.kernel.put_server(id, record(&self.schedule, &self.gone, id));
+        }
+        self.kernel.put_plan(self.schedule.plan());
         assert_eq!(self.schedule.entries(), list);
         let order: Vec<Entry> = self.reference.servers().iter().map(|server| server.entry).collect();
         assert_eq!(self.schedule.entries(), order);
@@ -229,25 +239,30 @@ impl Pair {
             source_port: port,
             destination: address([203, 0, 113, destination]),
         };
-        self.lots = self.lots.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let draw = |mut state: u64| {
-            move |most: u64| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 33) % (most + 1)
-            }
-        };
-        let (mut draw1, mut draw2) = (draw(self.lots), draw(self.lots));
-        let mut moment = Moment { packet, now: self.now, draw: &mut draw1 };
-        let expected = self.reference.choose(&mut moment);
-
         let load = |id| self.loads.get(&id).copied().unwrap_or_default();
-        let server = |id| {
-            let listed = self.schedule.entries().iter().find(|entry| entry.id == id);
-            let weight = listed.map_or_else(|| self.gone[&id].live_weight(), Entry::live_weight);
-            Server { weight, available: listed.is_some() }
+        let server = |id| record(&self.schedule, &self.gone, id);
+        let lots = RefCell::new(VecDeque::new());
+        // With nobody to draw the kernel draws no lot.
+        let mut draw = |most: u64| {
+            if most == 0 {
+                return 0;
+            }
+            lots.borrow_mut().push_back(self.kernel.lot());
+            u64::from(lots.borrow()[lots.borrow().len() - 1]) % (most + 1)
         };
-        let mut world = World { load: &load, server: &server, draw: &mut draw2, now: self.now };
+        let mut world = World { load: &load, server: &server, draw: &mut draw, now: self.now };
         let got = self.datapath.choose(self.schedule.plan(), &packet, &mut world);
+        let mut again =
+            |most: u64| lots.borrow_mut().pop_front().map_or(0, |lot| u64::from(lot) % (most + 1));
+        let expected = if self.many {
+            got
+        } else {
+            let mut moment = Moment { packet, now: self.now, draw: &mut again };
+            self.reference.choose(&mut moment)
+        };
+        let in_kernel = self.kernel.choose(&packet, self.now);
+        assert_eq!(in_kernel, got, "the kernel's choice and the host's for {expected:?}");
+        assert_eq!(self.kernel.cursor(), self.datapath.cursor, "cursors after {got:?}");
         if got != expected {
             // mh-fallback gives up after HASH_PROBES; that it finds nothing must be chance, not a rule.
             let few = self.scheduler == Scheduler::Mh && self.flags.fallback && got.is_none();
@@ -259,6 +274,13 @@ impl Pair {
             self.load(server, |load| load.active += 1);
         }
     }
+}
+
+/// What the datapath knows of a server besides its slot.
+fn record(schedule: &Schedule, gone: &HashMap<u32, Entry>, id: u32) -> Server {
+    let listed = schedule.entries().iter().find(|entry| entry.id == id);
+    let weight = listed.map_or_else(|| gone[&id].live_weight(), Entry::live_weight);
+    Server { weight, available: listed.is_some() }
 }
 
 /// Fewer than 5 % of the slots lead to a server: 256 probes miss once in 500,000 flows at that.
@@ -284,7 +306,7 @@ fn decides_as_ipvs(scheduler: Scheduler, cases: u32) {
     let served = Cell::new(0);
     TestRunner::new(config)
         .run(&life, |(flags, since_2026, first, steps)| {
-            let mut pair = Pair::new(scheduler, flags, since_2026);
+            let mut pair = Pair::new(scheduler, flags, since_2026, false);
             pair.edit(&first.iter().map(|&weight| Change::Add { weight }).collect::<Vec<_>>());
             for step in steps {
                 pair.step(&step);
@@ -294,6 +316,49 @@ fn decides_as_ipvs(scheduler: Scheduler, cases: u32) {
         })
         .unwrap();
     assert!(served.get() > cases * 20, "{} flows in {cases} lives", served.get());
+}
+
+#[test]
+fn the_kernel_finds_a_light_server_behind_heavy_overloaded_ones() {
+    let mut pair = Pair::new(Scheduler::Wrr, SchedulerFlags::default(), false, true);
+    let weights = [1].into_iter().chain([100; 10]);
+    pair.edit(&weights.map(|weight| Change::Add { weight }).collect::<Vec<_>>());
+    for id in 2..=11 {
+        pair.load(id, |load| load.overloaded = true);
+    }
+    let plan = pair.schedule.plan().clone();
+    for begin in (0..2 * plan.slots.len() as u64).step_by(7) {
+        pair.datapath.cursor = begin;
+        pair.kernel.put_plan(&Plan { cursor: begin, ..plan.clone() });
+        let before = pair.served;
+        // Holds the kernel's choice and cursor against the host model's.
+        pair.flow(1, 2, 3);
+        assert_eq!(pair.served, before + 1, "from {begin}");
+    }
+}
+
+/// Lives of services with very many servers, where the kernel is held against the host's model of it alone.
+#[test]
+fn the_kernel_slides_over_many_servers_as_the_host_does() {
+    use Scheduler::{Lblc, Lblcr, Lc, Nq, Ovf, Sed, Twos, Wlc};
+    let config = Config { failure_persistence: None, ..Config::with_cases(48) };
+    let scheduler = prop::sample::select(vec![Lc, Wlc, Sed, Nq, Ovf, Twos, Lblc, Lblcr]);
+    // Some of the weights are 0, and edits add and remove servers: plans of both sides of the bound.
+    let first = prop::collection::vec(weight(), 290..420);
+    let life = (scheduler, any::<bool>(), first, prop::collection::vec(step(), 1..200));
+    let slid = Cell::new(0);
+    TestRunner::new(config)
+        .run(&life, |(scheduler, since_2026, first, steps)| {
+            let mut pair = Pair::new(scheduler, SchedulerFlags::default(), since_2026, true);
+            pair.edit(&first.iter().map(|&weight| Change::Add { weight }).collect::<Vec<_>>());
+            for step in steps {
+                pair.step(&step);
+                slid.set(slid.get() + u32::from(pair.schedule.plan().slides()));
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(slid.get() > 500, "{}", slid.get());
 }
 
 macro_rules! decides_as_ipvs {
