@@ -45,6 +45,8 @@ pub struct World<'a> {
     pub cursors: &'a dyn Fn(u32) -> u64,
     /// How busy a server is.
     pub loads: &'a dyn Fn(u32) -> Load,
+    /// Servers that count as edited whether they changed or not.
+    pub touched: &'a BTreeSet<u32>,
 }
 
 /// What the maps should hold, and what follows for the next round and for the operator.
@@ -156,7 +158,10 @@ fn schedule(
     wanted.sort_by_key(|(index, _)| *index);
     let wanted: Vec<Entry> = wanted.into_iter().map(|(_, entry)| entry).collect();
     if let Some(before) = before.filter(|before| before.scheduler() == kind && before.flags() == flags) {
-        let edits = edits_between(before.entries(), &wanted);
+        let mut edits = edits_between(before.entries(), &wanted);
+        let is_known = |id: u32| before.entries().iter().any(|entry| entry.id == id);
+        let touched = wanted.iter().filter(|entry| world.touched.contains(&entry.id) && is_known(entry.id));
+        edits.extend(touched.copied().map(Edit::Change));
         if edits.is_empty() {
             return (before.refreshed(world.loads).unwrap_or_else(|| before.clone()), false);
         }
