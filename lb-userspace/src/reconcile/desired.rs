@@ -342,6 +342,7 @@ fn settings(model: &Model, base: Base) -> Settings {
         (ipvs.pmtu_disc, switch::PMTU_DISC),
         (ipvs.secure_tcp, switch::SECURE_TCP),
         (ipvs.overhead == Overhead::Since2026, switch::OVERHEAD_2026),
+        (model.services.is_empty(), switch::NO_SERVICES),
     ] {
         if on {
             switches |= bit;

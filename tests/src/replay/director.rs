@@ -11,7 +11,8 @@ use lb_common::counters::Verdict as Fate;
 use lb_common::flow::{FlowKey, SPILL_WORDS};
 use lb_common::hash::Seed;
 use lb_common::locality::{LOCALITY_WORDS, LocalityKey};
-use lb_common::settings::feature;
+use lb_common::server::server_flag;
+use lb_common::settings::{feature, switch};
 use lb_userspace::maps::StoreError;
 use lb_userspace::model::{self, Model};
 use lb_userspace::reconcile::{Base, Reconciler};
@@ -41,6 +42,10 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long nothing is swept while nothing ends: the rounds of what lblc and lblcr forget.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// The recorded kernel's tick. With `expire_nodest_conn` it takes the flows of a removed server out at the second tick
+/// after the removal; the daemon's sweeper does so within a second.
+const EVICTION_TICK: Duration = Duration::from_millis(4);
+
 /// What left the tables other than by a packet of its own: an idle flow or template that ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
@@ -67,6 +72,10 @@ pub struct Director<'e, E: Datapath> {
     began: Instant,
     at: Duration,
     swept: Duration,
+    /// Since the start, exactly.
+    reached: Duration,
+    /// When flows of removed servers are taken out.
+    evicts: Option<Duration>,
     pub(super) ended: Vec<Ended>,
     /// Counts the sweeper had to put right: each is a fault of the datapath.
     pub corrected: u64,
@@ -97,6 +106,8 @@ impl<'e, E: Datapath> Director<'e, E> {
             began: Instant::now(),
             at: Duration::ZERO,
             swept: Duration::ZERO,
+            reached: Duration::ZERO,
+            evicts: None,
             ended: Vec::new(),
             corrected: 0,
         };
@@ -136,13 +147,17 @@ impl<'e, E: Datapath> Director<'e, E> {
         Some(super::listing::conn(what, *service, *server, self.engine.now(), self.engine.hz()))
     }
 
+    /// Whether its server was removed and takes its flows along.
+    pub(super) fn is_evicted(&self, what: &Remembered) -> bool {
+        let contents = self.reconciler.contents();
+        let server = contents.servers.get(&what.flow.server);
+        contents.settings.is_on(switch::EXPIRE_NODEST_CONN)
+            && server.is_none_or(|server| !server.has(server_flag::AVAILABLE))
+    }
+
     /// The service and place of a server.
     pub(super) fn server(&self, id: u32) -> Option<(ServiceKey, SocketAddr)> {
         self.listed.get(&id).copied()
-    }
-
-    pub(super) fn has_random_choice(&self) -> bool {
-        self.model.services.iter().any(|service| service.scheduler == model::Scheduler::Twos)
     }
 
     fn reconcile(&mut self) -> Result<(), Refused> {
@@ -175,6 +190,10 @@ impl<'e, E: Datapath> Director<'e, E> {
     fn change(&mut self, edit: impl FnOnce(&mut Vec<Held>) -> Result<(), Refused>) -> Result<(), Refused> {
         let before = self.held.clone();
         let done = edit(&mut self.held).and_then(|()| self.reconcile());
+        if self.model.ipvs.expire_nodest_conn {
+            let ticks = self.reached.as_micros() / EVICTION_TICK.as_micros() + 2;
+            self.evicts = Some(EVICTION_TICK * ticks as u32);
+        }
         if done.is_err() {
             self.held = before;
             self.reconcile().expect("what was in force before");
@@ -214,6 +233,7 @@ impl<'e, E: Datapath> Director<'e, E> {
             self.reconcile().expect("what is in force");
         }
         self.swept = self.at;
+        self.evicts = None;
     }
 
     /// Until when nothing ends.
@@ -299,6 +319,10 @@ impl<E: Datapath> Engine for Director<'_, E> {
             if self.at >= due || end.is_some_and(|end| end <= self.at) {
                 self.sweep();
             }
+        }
+        self.reached = since_start;
+        if self.evicts.is_some_and(|due| due <= since_start) {
+            self.sweep();
         }
     }
 

@@ -16,9 +16,9 @@ use crate::traces::engine::{Engine, Refused, Verdict, meant};
 use crate::traces::event::{Action, Body, Event, Packet, PacketEvent, PacketOp};
 use crate::traces::frames::Driver;
 use crate::traces::host::{self, Answer};
-use crate::traces::outcome::{Sighting, To};
+use crate::traces::outcome::{Sighting, To, Via};
 use crate::traces::scenario::{RouteMtu, Scenario, Service};
-use crate::traces::trace::{Conn, Outcome, Record, Trace, TraceEvent};
+use crate::traces::trace::{Conn, Frames, Outcome, Record, Trace, TraceEvent};
 use crate::traces::{Recording, compare};
 
 /// Why something is not held against a recording.
@@ -36,9 +36,15 @@ pub enum LeftOut {
     /// The frame did not get to the recorded director.
     #[strum(to_string = "frames that could not be sent")]
     NotSent,
+    /// IPVS gives a template that cannot be used any more a key nobody asks for and lets it run out; here it is forgotten.
+    #[strum(to_string = "templates that cannot be used any more")]
+    UnusableTemplate,
     /// Fragments: the kernel reassembles, an XDP director forwards them one by one.
     #[strum(to_string = "fragments, which IPVS reassembles first")]
     Fragments,
+    /// A packet without DF that does not fit: the kernel fragments it, an XDP director tells its sender.
+    #[strum(to_string = "packets too big, without DF, which IPVS fragments")]
+    Fragmenting,
     /// Commands of the kernel's own tools, and measurements.
     #[strum(to_string = "shell commands and measurements")]
     Foreign,
@@ -108,6 +114,8 @@ pub struct Played {
     pub label: String,
     /// Where packets went and how, frame by frame sent.
     pub decisions: Compared,
+    /// Frames that came out, byte for byte but for what the kernel draws at random.
+    pub frames: Compared,
     /// Active and inactive connections of all servers after an event.
     pub counts: Compared,
     /// The connection table after an event that recorded it.
@@ -122,6 +130,7 @@ impl Played {
         Self {
             label,
             decisions: Compared::default(),
+            frames: Compared::default(),
             counts: Compared::default(),
             conns: Compared::default(),
             commands: Compared::default(),
@@ -169,6 +178,9 @@ fn lateness(timeout_seconds: u32) -> Duration {
     let power = if timeout_seconds == 0 { 0 } else { 1u64 << timeout_seconds.ilog2() };
     Duration::from_millis(power * 1000 / 8).max(A_TICK)
 }
+
+/// Port of a template that cannot be used any more.
+const UNUSABLE: u16 = 0xffff;
 
 /// The kernel's next timer tick, and the event it falls in.
 const A_TICK: Duration = Duration::from_millis(20);
@@ -279,12 +291,19 @@ impl<'a, E: Datapath> Player<'a, E> {
     }
 
     fn event(&mut self, event: &Event, recorded: &TraceEvent) {
-        let began = from_ms(recorded.t);
+        let mut began = from_ms(recorded.t);
+        if let Record::Command { .. } | Record::Ipvsadm { .. } | Record::AddService { .. } = recorded.record {
+            // A command takes effect as it ends, some milliseconds after it was begun.
+            let next = self.trace.events.get(recorded.i + 1).map_or(self.trace.end.t, |next| next.t);
+            began = began.max(from_ms(next));
+        }
         self.director.advance_to(began);
         let mut ended = began;
         let rc = |result: Result<(), Refused>| result.err().map_or(0, |refused| refused.rc);
         match (&event.action, &recorded.record) {
-            (Action::Packet(packet), Record::Packet { outcome, .. }) => self.packet(packet, recorded, outcome),
+            (Action::Packet(packet), Record::Packet { outcome, frames }) => {
+                self.packet(packet, recorded, outcome, frames.as_ref());
+            }
             (Action::AddServer(change), Record::Command { ran, .. }) => {
                 self.segment.know(&change.server);
                 let result = meant(self.scenario, change)
@@ -375,7 +394,13 @@ impl<'a, E: Datapath> Player<'a, E> {
         self.state(recorded, ended);
     }
 
-    fn packet(&mut self, event: &PacketEvent, recorded: &TraceEvent, outcome: &Outcome) {
+    fn packet(
+        &mut self,
+        event: &PacketEvent,
+        recorded: &TraceEvent,
+        outcome: &Outcome,
+        recorded_frames: Option<&Frames>,
+    ) {
         let frames = match self.driver.frames(event) {
             Ok(frames) => frames,
             Err(error) => {
@@ -391,12 +416,21 @@ impl<'a, E: Datapath> Player<'a, E> {
             let left_out = Err(Wrong::LeftOut(LeftOut::NotSent));
             return self.judge(|played| &mut played.decisions, Some(recorded), left_out);
         }
+        let mut wanted_frames = recorded_frames.map_or(&[][..], |frames| &frames.out).to_vec();
         // What came out late is told with the event after.
-        if let Some((sighting, _)) = self.trace.events.get(recorded.i + 1).and_then(|next| next.late.clone()) {
+        if let Some((sighting, frame)) = self.trace.events.get(recorded.i + 1).and_then(|next| next.late.clone()) {
             wanted.last_mut().expect("one list per frame").push(sighting);
+            wanted_frames.push(frame);
+        }
+        if let Some(recorded_frames) = recorded_frames
+            && recorded_frames.sent != frames
+        {
+            let what = "the frames sent are not those of the recording".to_owned();
+            self.judge(|played| &mut played.frames, Some(recorded), Err(Wrong::Different(what)));
         }
         let is_fragmented = !event.frag.is_empty();
         let key = flow_key(event);
+        let mut rest = wanted_frames.as_slice();
         for (at, frame) in frames.iter().enumerate() {
             let before = key.and_then(|key| self.director.find(&key));
             let got = self.send(frame);
@@ -408,8 +442,10 @@ impl<'a, E: Datapath> Player<'a, E> {
                 self.judge(|played| &mut played.decisions, Some(recorded), result);
                 continue;
             };
-            let mut result = match got {
-                Some(got) => same_sightings(wanted, &got),
+            let (wanted_frames, after) = rest.split_at(wanted.len().min(rest.len()));
+            rest = after;
+            let mut result = match &got {
+                Some(got) => same_sightings(wanted, got),
                 None if wanted.iter().all(|sighting| sighting.to == To::Router) => {
                     Err(Wrong::LeftOut(LeftOut::Stack))
                 }
@@ -418,16 +454,27 @@ impl<'a, E: Datapath> Player<'a, E> {
             if let Err(Wrong::Different(_)) = &result {
                 if is_fragmented {
                     result = Err(Wrong::LeftOut(LeftOut::Fragments));
+                } else if got.as_ref().is_some_and(|got| is_refused(wanted, got)) {
+                    result = Err(Wrong::LeftOut(LeftOut::Fragmenting));
                 } else if let Some(why) = key.and_then(|key| self.excuse(&key, from_ms(recorded.t))) {
                     result = Err(Wrong::LeftOut(why));
                 }
+            }
+            if let (Some(got), Ok(()), true) = (&got, &result, recorded_frames.is_some()) {
+                for ((sighting, got), wanted) in got.iter().zip(wanted_frames) {
+                    let result = same_frame(wanted, got, &sighting.via);
+                    self.judge(|played| &mut played.frames, Some(recorded), result);
+                }
+            } else if let (Err(Wrong::LeftOut(why)), true) = (&result, recorded_frames.is_some()) {
+                let left_out = Err(Wrong::LeftOut(*why));
+                self.judge(|played| &mut played.frames, Some(recorded), left_out);
             }
             self.judge(|played| &mut played.decisions, Some(recorded), result);
         }
     }
 
     /// What came out after a frame; none if the host's stack has it and it is not known what that answers.
-    fn send(&mut self, frame: &[u8]) -> Option<Vec<Sighting>> {
+    fn send(&mut self, frame: &[u8]) -> Option<Vec<(Sighting, Vec<u8>)>> {
         let sent = match self.director.receive(frame) {
             Verdict::Sent(sent) => sent,
             Verdict::Passed => match host::answer(frame) {
@@ -440,7 +487,7 @@ impl<'a, E: Datapath> Player<'a, E> {
         for out in sent {
             if let Some(sighting) = self.segment.classify(&out, frame) {
                 self.driver.saw(&out, &sighting);
-                seen.push(sighting);
+                seen.push((sighting, out));
             }
         }
         Some(seen)
@@ -465,7 +512,7 @@ impl<'a, E: Datapath> Player<'a, E> {
         });
         let now = self.director.now();
         let going = self.director.remembered().into_iter().filter(|what| {
-            what.left(now) <= (ROUNDED + hz / 25) as i32
+            what.left(now) <= (ROUNDED + hz / 25) as i32 || self.director.is_evicted(what)
         });
         (lingering.map(|ended| ended.what).collect(), going.collect())
     }
@@ -517,34 +564,48 @@ impl<'a, E: Datapath> Player<'a, E> {
             return Ok(());
         }
         let (lingering, going) = self.uncertain(at);
-        let key = |conn: &Conn| (conn.proto.clone(), conn.client, conn.vip);
-        let keys = |all: &[Remembered]| -> Vec<_> {
-            all.iter().filter_map(|what| self.director.conn(what)).map(|conn| key(&conn)).collect()
+        let conns = |all: &[Remembered]| -> Vec<Conn> {
+            all.iter().filter_map(|what| self.director.conn(what)).collect()
         };
-        let (may_stay, may_go) = (keys(&lingering), keys(&going));
-        let mut is_late = false;
+        let (may_stay, may_go) = (conns(&lingering), conns(&going));
+        let is_one = |a: &Conn, b: &Conn| {
+            (&a.proto, a.client, a.vip, a.server) == (&b.proto, b.client, b.vip, b.server)
+        };
+        let is_same = |a: &Conn, b: &Conn| {
+            is_one(a, b) && a.state == b.state && a.expires.abs_diff(b.expires) <= compare::SECONDS_APART
+        };
+        // A template that ended under live flows goes on by a minute from when its timer, late, fired.
+        let is_prolonged = |a: &Conn, b: &Conn| {
+            let apart = Duration::from_secs(a.expires.abs_diff(b.expires));
+            is_one(a, b) && a.state == b.state && a.client.port() == 0 && apart <= lateness(60)
+        };
+        let mut why = None;
+        let mut left: Vec<&Conn> = got.iter().collect();
         for conn in wanted {
-            match got.iter().find(|other| key(other) == key(conn)) {
-                None if may_stay.contains(&key(conn)) => is_late = true,
-                None => return Err(Wrong::Different(format!("not remembered: {conn:?}"))),
-                Some(other) => {
-                    let as_recorded = Conn { expires: conn.expires, ..other.clone() };
-                    let apart = conn.expires.abs_diff(other.expires);
-                    if as_recorded != *conn || apart > compare::SECONDS_APART {
-                        return Err(Wrong::Different(format!("expected {conn:?}, got {other:?}")));
-                    }
-                }
+            if let Some(place) = left.iter().position(|other| is_same(conn, other)) {
+                left.swap_remove(place);
+            } else if let Some(place) = left.iter().position(|other| is_prolonged(conn, other)) {
+                left.swap_remove(place);
+                why = Some(LeftOut::IdleEnd);
+            } else if may_stay.iter().any(|other| is_one(conn, other)) {
+                why = Some(LeftOut::IdleEnd);
+            } else if conn.vip.port() == UNUSABLE && conn.client.port() == 0 {
+                why = why.or(Some(LeftOut::UnusableTemplate));
+            } else {
+                let close = left.iter().find(|other| (other.client, other.vip) == (conn.client, conn.vip));
+                return Err(Wrong::Different(match close {
+                    Some(other) => format!("expected {conn:?}, got {other:?}"),
+                    None => format!("not remembered: {conn:?}"),
+                }));
             }
         }
-        for conn in got {
-            if !wanted.iter().any(|other| key(other) == key(conn)) {
-                if !may_go.contains(&key(conn)) {
-                    return Err(Wrong::Different(format!("still remembered: {conn:?}")));
-                }
-                is_late = true;
+        for conn in left {
+            if !may_go.iter().any(|other| is_one(conn, other)) {
+                return Err(Wrong::Different(format!("still remembered: {conn:?}")));
             }
+            why = Some(LeftOut::IdleEnd);
         }
-        if is_late { Err(Wrong::LeftOut(LeftOut::IdleEnd)) } else { Ok(()) }
+        why.map_or(Ok(()), |why| Err(Wrong::LeftOut(why)))
     }
 
     fn end(mut self) -> Played {
@@ -564,11 +625,40 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, got: &T) -> Resu
     Err(Wrong::Different(format!("{what}: expected {wanted:?}, got {got:?}")))
 }
 
-fn same_sightings(wanted: &[Sighting], got: &[Sighting]) -> Result<(), Wrong> {
+fn same_sightings(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> Result<(), Wrong> {
+    let got: Vec<Sighting> = got.iter().map(|(sighting, _)| sighting.clone()).collect();
     if wanted == got {
         return Ok(());
     }
-    Err(Wrong::Different(format!("expected {}, got {}", shown(wanted), shown(got))))
+    Err(Wrong::Different(format!("expected {}, got {}", shown(wanted), shown(&got))))
+}
+
+/// Whether the kernel sent a packet on in fragments that the director answered with "fragmentation needed".
+fn is_refused(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> bool {
+    let to_server = |sighting: &Sighting| matches!(sighting.to, To::Server(_));
+    let too_big = |via: &Via| matches!(via, Via::Icmp { v6: false, kind: 3, code: 4, .. });
+    wanted.len() > 1
+        && wanted.iter().all(to_server)
+        && matches!(got, [(sighting, _)] if sighting.to == To::Router && too_big(&sighting.via))
+}
+
+fn same_frame(wanted: &[u8], got: &[u8], via: &Via) -> Result<(), Wrong> {
+    let (wanted, got) = (compare::masked(wanted, via), compare::masked(got, via));
+    if wanted == got {
+        return Ok(());
+    }
+    let at = wanted.iter().zip(&got).position(|(a, b)| a != b).unwrap_or(wanted.len().min(got.len()));
+    let near = |frame: &[u8]| {
+        let bytes = &frame[at.saturating_sub(4).min(frame.len())..(at + 12).min(frame.len())];
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    Err(Wrong::Different(format!(
+        "{via}: from byte {at} on, of {} expected ..{}.., got of {} ..{}..",
+        wanted.len(),
+        near(&wanted),
+        got.len(),
+        near(&got)
+    )))
 }
 
 fn shown(all: &[Sighting]) -> String {
