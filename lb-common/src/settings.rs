@@ -62,6 +62,8 @@ pub mod switch {
     pub const SECURE_TCP: u32 = 1 << 6;
     /// Load as kernels since mid-2026 compute it, see [`crate::plan::overhead`].
     pub const OVERHEAD_2026: u32 = 1 << 7;
+    /// There is no virtual service at all: IPVS then leaves every packet alone, those of flows it remembers included.
+    pub const NO_SERVICES: u32 = 1 << 8;
 }
 
 impl Settings {

@@ -7,8 +7,10 @@ use lb_common::{
         self, Buckets, Entry, Evicted, Home, Layout, NewFlow, Opened, Thresholds, Words, control, is_past,
         meta,
     },
+    net::proto,
     server::{Server, server_flag},
     settings::{Settings, feature, switch},
+    tcp,
 };
 
 /// A family of flows: its layout and which of the tables holds it.
@@ -61,14 +63,24 @@ pub fn follow<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     let mut known = Known { server: id, assures: false };
     let protocol = packet.key.protocol as u8;
     let current = control::state(entry.control);
-    if is_over(settings, packet, &entry, server) {
+    let available = server.has(server_flag::AVAILABLE);
+    if !available && settings.is_on(switch::NO_SERVICES) {
+        return Err(Reason::PassedNoService.into());
+    }
+    // The director's own stack answers what goes up to it with a reset, which closes the flow in IPVS's eyes before the
+    // flow is forgotten: a server that is back by then has it closed.
+    let resets = !available
+        && settings.is_on(switch::EXPIRE_NODEST_CONN)
+        && protocol == proto::TCP
+        && !state::may_open(settings, packet, false);
+    if !resets && is_over(settings, packet, &entry, server) {
         release(tables, &entry);
         return Ok(None);
     }
-    if !server.has(server_flag::AVAILABLE) {
+    if !available && !resets {
         return Err(Reason::DroppedServerGone.into());
     }
-    let next = state::next(settings, packet, current);
+    let next = if resets { tcp::state::CLOSE } else { state::next(settings, packet, current) };
     let confirmed = state::is_confirmed(protocol, next, false);
     if next != current || (confirmed && control::is_half_open(entry.control)) {
         let was_active = entry.control & control::ACTIVE != 0;
@@ -81,6 +93,9 @@ pub fn follow<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
         }
     }
     entry.set_expires(state::expiry(settings, protocol, next, now));
+    if resets {
+        return Ok(None);
+    }
     Ok(Some(known))
 }
 

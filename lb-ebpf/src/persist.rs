@@ -88,7 +88,7 @@ pub fn pinned<T: Tables>(
         forget(tables, &entry);
         return None;
     }
-    entry.set_expires(now.wrapping_add(entry.extra(Templates::TIMEOUT)));
+    entry.set_expires(state::rounded(now).wrapping_add(entry.extra(Templates::TIMEOUT)));
     entry.add_extra(Templates::CHILDREN, 1);
     entry.set_flags(assures(settings, packet));
     Some(server)
@@ -112,7 +112,9 @@ pub fn pin<T: Tables>(
         meta: meta::pack(server, key.protocol, assures(settings, packet)),
         // A template is never a victim, however few flows it has had.
         state_bits: control::CONFIRMED,
-        expires: now.wrapping_add(service.persistence),
+        // Rounded up as its first flow's end is: of two that end at the same time the flow goes first and the template
+        // with it, as in IPVS, and does not find that it still has a flow.
+        expires: state::rounded(now).wrapping_add(service.persistence),
         extra: [service.persistence, 1],
     };
     let Some(scratch) = tables.scratch() else { return };

@@ -98,5 +98,11 @@ const COARSE: u32 = 63;
 #[inline(always)]
 pub fn expiry(settings: &Settings, protocol: u8, state: u8, now: u32) -> u32 {
     let index = timeout::index(protocol, state) & 31;
-    (now | COARSE).wrapping_add(settings.timeouts[index as usize])
+    rounded(now).wrapping_add(settings.timeouts[index as usize])
+}
+
+/// A time from which idle times run, in jiffies.
+#[inline(always)]
+pub fn rounded(now: u32) -> u32 {
+    now | COARSE
 }

@@ -6,5 +6,6 @@ pub mod lab;
 pub mod netns;
 pub mod packet;
 pub mod random;
+pub mod replay;
 pub mod state;
 pub mod traces;

@@ -43,6 +43,8 @@ pub struct World<'a> {
     pub schedules: &'a BTreeMap<u32, Schedule>,
     /// Where the cursor of a service's plan stands.
     pub cursors: &'a dyn Fn(u32) -> u64,
+    /// Servers that count as edited whether they changed or not.
+    pub touched: &'a BTreeSet<u32>,
 }
 
 /// What the maps should hold, and what follows for the next round and for the operator.
@@ -154,7 +156,10 @@ fn schedule(
     wanted.sort_by_key(|(index, _)| *index);
     let wanted: Vec<Entry> = wanted.into_iter().map(|(_, entry)| entry).collect();
     if let Some(before) = before.filter(|before| before.scheduler() == kind && before.flags() == flags) {
-        let edits = edits_between(before.entries(), &wanted);
+        let mut edits = edits_between(before.entries(), &wanted);
+        let is_known = |id: u32| before.entries().iter().any(|entry| entry.id == id);
+        let touched = wanted.iter().filter(|entry| world.touched.contains(&entry.id) && is_known(entry.id));
+        edits.extend(touched.copied().map(Edit::Change));
         if edits.is_empty() {
             return (before.clone(), false);
         }
@@ -335,6 +340,7 @@ fn settings(model: &Model, base: Base) -> Settings {
         (ipvs.pmtu_disc, switch::PMTU_DISC),
         (ipvs.secure_tcp, switch::SECURE_TCP),
         (ipvs.overhead == Overhead::Since2026, switch::OVERHEAD_2026),
+        (model.services.is_empty(), switch::NO_SERVICES),
     ] {
         if on {
             switches |= bit;

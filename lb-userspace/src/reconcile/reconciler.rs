@@ -11,6 +11,7 @@ use crate::netlink::VlanTag;
 use crate::scheduler::Schedule;
 use lb_common::server::{NO_VLAN, server_flag};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,6 +26,7 @@ pub struct Reconciler<S> {
     assigned: Vec<AssignedService>,
     schedules: BTreeMap<u32, Schedule>,
     why_not: BTreeMap<u32, String>,
+    touched: BTreeSet<u32>,
 }
 
 /// What is wanted could not be worked out or put in place.
@@ -50,7 +52,17 @@ impl<S: MapStore> Reconciler<S> {
         let mut ids = Ids::restore(saved, applier.contents(), &model);
         let assigned = ids.update(&model)?;
         let schedules = BTreeMap::new();
-        Ok(Self { store, applier, base, ids, model, assigned, schedules, why_not: BTreeMap::new() })
+        Ok(Self {
+            store,
+            applier,
+            base,
+            ids,
+            model,
+            assigned,
+            schedules,
+            why_not: BTreeMap::new(),
+            touched: BTreeSet::new(),
+        })
     }
 
     /// Wants another model from now on; the next round puts it in place.
@@ -62,6 +74,18 @@ impl<S: MapStore> Reconciler<S> {
         self.assigned = self.ids.update(&model)?;
         self.model = model;
         Ok(())
+    }
+
+    /// The next round takes a server for edited even if it stays as it is: `ipvsadm -e` with what is already set makes
+    /// wrr go on from the first server of its level. `service` is a name. A server that is not there is none.
+    pub fn touch(&mut self, service: &str, server: IpAddr) {
+        for (wanted, assigned) in self.model.services.iter().zip(&self.assigned) {
+            if wanted.name == service {
+                let ids =
+                    assigned.servers.iter().filter(|known| wanted.servers[known.index].address == server);
+                self.touched.extend(ids.map(|known| known.id));
+            }
+        }
     }
 
     /// Brings the maps to what is wanted by now; how many steps that took.
@@ -80,6 +104,7 @@ impl<S: MapStore> Reconciler<S> {
             current: self.applier.contents(),
             schedules: &self.schedules,
             cursors: &|service| cursors.get(&service).copied().unwrap_or_default(),
+            touched: &self.touched,
         })?;
         self.why_not.clone_from(&desired.why_not);
         let ops = diff(self.applier.contents(), &desired);
@@ -100,6 +125,7 @@ impl<S: MapStore> Reconciler<S> {
                 };
             }
         }
+        self.touched.clear();
         Ok(ops.len())
     }
 

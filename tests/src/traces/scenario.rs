@@ -95,7 +95,8 @@ pub struct RouteMtu {
 }
 
 impl RouteMtu {
-    fn parse(command: &str) -> Option<Self> {
+    /// What a command asks for, if it is such a one.
+    pub fn parse(command: &str) -> Option<Self> {
         let words: Vec<&str> = command.split_whitespace().collect();
         let words = words.strip_prefix(&["ip"])?;
         let words = words.strip_prefix(&["-6"]).unwrap_or(words);

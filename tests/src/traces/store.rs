@@ -61,6 +61,21 @@ pub fn recordings() -> Result<Vec<Recording>, StoreError> {
     load(&folders())
 }
 
+/// The recordings of some groups, a group being called by its innermost folder. If `LB_TRACES_ONLY` is set, only those
+/// with this text in their label.
+///
+/// # Panics
+/// They cannot be read.
+pub fn chosen(is_wanted: impl Fn(&str) -> bool) -> Vec<Recording> {
+    let only = std::env::var("LB_TRACES_ONLY").unwrap_or_default();
+    let mut all = recordings().unwrap_or_else(|error| panic!("{error}"));
+    all.retain(|recording| {
+        let group = recording.group.rsplit('/').next().unwrap_or_default();
+        is_wanted(group) && recording.label().contains(&only)
+    });
+    all
+}
+
 /// The folders recordings are taken from: `LB_TRACES`, or `tests/traces`.
 pub fn folders() -> Vec<PathBuf> {
     match std::env::var_os(FOLDERS_VARIABLE).filter(|value| !value.is_empty()) {

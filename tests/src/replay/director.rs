@@ -1,0 +1,514 @@
+//! The product's own control plane in front of an engine: every command of a scenario becomes an edit of the model,
+//! which the reconciler brings to the maps; the sweeper runs as time passes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use lb_common::counters::Verdict as Fate;
+use lb_common::flow::{FlowKey, SPILL_WORDS};
+use lb_common::hash::Seed;
+use lb_common::locality::{LOCALITY_WORDS, LocalityKey};
+use lb_common::server::server_flag;
+use lb_common::settings::{feature, switch};
+use lb_userspace::maps::StoreError;
+use lb_userspace::model::{self, Model};
+use lb_userspace::reconcile::{Base, Reconciler};
+use lb_userspace::sweep::{LocalityStore, Pass, Rules, SpillStore, Step};
+
+use super::entries::{self, Remembered};
+use super::world::{self, DIRECTOR, Held, HeldServer, KERNEL, Marking, refused};
+use crate::engine::Engine as Datapath;
+use crate::traces::engine::{Engine, Refused, Verdict};
+use crate::traces::scenario::{
+    self, RouteMtu, Scenario, Server, Service, ServiceKey, ServiceOptions, Setting,
+};
+use crate::traces::trace::{Conn, Endpoint, Ran, ServiceRow};
+
+/// What the program has to be able to do for any recording. The others turn packets away, which needs limits that
+/// no recording sets.
+pub const FEATURES: u32 = feature::ANY_PORT
+    | feature::PREFIXES
+    | feature::IPV6
+    | feature::PERSISTENCE
+    | feature::TUNNELS
+    | feature::LOCALITY
+    | feature::THRESHOLDS
+    | feature::FTP;
+
+/// Steps of time. Whole jiffies at every rate a kernel is built with.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long nothing is swept while nothing ends: the rounds of what lblc and lblcr forget.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The recorded kernel's tick. With `expire_nodest_conn` it takes the flows of a removed server out at the second tick
+/// after the removal; the daemon's sweeper does so within a second.
+const EVICTION_TICK: Duration = Duration::from_millis(4);
+
+/// What left the tables other than by a packet of its own: an idle flow or template that ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) what: Remembered,
+    /// Since the start.
+    pub(super) at: Duration,
+}
+
+/// A director over an engine.
+pub struct Director<'e, E: Datapath> {
+    pub(super) engine: &'e mut E,
+    reconciler: Reconciler<E::Store>,
+    model: Model,
+    held: Vec<Held>,
+    markings: Vec<Marking>,
+    /// Prefixes that are local to the director.
+    local: Vec<IpNet>,
+    mtu: u32,
+    routes: Vec<RouteMtu>,
+    /// Of every server that ever was: its service, and where it is listed.
+    listed: HashMap<u32, (ServiceKey, SocketAddr)>,
+    keys: HashMap<u32, ServiceKey>,
+    pass: Pass,
+    began: Instant,
+    at: Duration,
+    swept: Duration,
+    /// Since the start, exactly.
+    reached: Duration,
+    /// When flows of removed servers are taken out.
+    evicts: Option<Duration>,
+    pub(super) ended: Vec<Ended>,
+    /// Counts the sweeper had to put right: each is a fault of the datapath.
+    pub corrected: u64,
+}
+
+impl<'e, E: Datapath> Director<'e, E> {
+    /// Starts with empty maps.
+    pub fn new(engine: &'e mut E, scenario: &Scenario) -> Self {
+        engine.clear();
+        let model = empty_model();
+        let base =
+            Base { seed: Seed([1, 2, 3, 4, 5, 6]), buckets: engine.sizes().buckets(), hz: engine.hz() };
+        let reconciler = Reconciler::new(engine.store(), base, None, Arc::new(model.clone()))
+            .expect("maps that are empty can be read");
+        let local = DIRECTOR.into_iter().map(IpNet::from).collect();
+        let mut director = Self {
+            engine,
+            reconciler,
+            model,
+            held: Vec::new(),
+            markings: Vec::new(),
+            local,
+            mtu: scenario.mtu,
+            routes: Vec::new(),
+            listed: HashMap::new(),
+            keys: HashMap::new(),
+            pass: Pass::default(),
+            began: Instant::now(),
+            at: Duration::ZERO,
+            swept: Duration::ZERO,
+            reached: Duration::ZERO,
+            evicts: None,
+            ended: Vec::new(),
+            corrected: 0,
+        };
+        director.reconcile().expect("a director without services");
+        director
+    }
+
+    /// Since the start, in whole steps of time.
+    pub fn at(&self) -> Duration {
+        self.at
+    }
+
+    pub(super) fn hz(&self) -> u32 {
+        self.engine.hz()
+    }
+
+    pub(super) fn now(&self) -> u32 {
+        self.engine.now()
+    }
+
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.local.iter().any(|prefix| prefix.contains(&address))
+    }
+
+    /// Everything remembered.
+    pub(super) fn remembered(&self) -> Vec<Remembered> {
+        entries::all(self.engine, &self.reconciler.contents().settings)
+    }
+
+    pub(super) fn find(&self, key: &FlowKey) -> Option<Remembered> {
+        entries::find(self.engine, &self.reconciler.contents().settings, key)
+    }
+
+    /// The connection as IPVS lists it.
+    pub(super) fn conn(&self, what: &Remembered) -> Option<Conn> {
+        let (service, server) = self.listed.get(&what.flow.server)?;
+        Some(super::listing::conn(what, *service, *server, self.engine.now(), self.engine.hz()))
+    }
+
+    /// Whether its server was removed and takes its flows along.
+    pub(super) fn is_evicted(&self, what: &Remembered) -> bool {
+        let contents = self.reconciler.contents();
+        let server = contents.servers.get(&what.flow.server);
+        contents.settings.is_on(switch::EXPIRE_NODEST_CONN)
+            && server.is_none_or(|server| !server.has(server_flag::AVAILABLE))
+    }
+
+    /// The service and place of a server.
+    pub(super) fn server(&self, id: u32) -> Option<(ServiceKey, SocketAddr)> {
+        self.listed.get(&id).copied()
+    }
+
+    fn reconcile(&mut self) -> Result<(), Refused> {
+        let mut services = Vec::with_capacity(self.held.len());
+        for held in &self.held {
+            services.push(world::service(held, &self.markings, &self.held)?);
+        }
+        // IPVS asks for the mark first; of two services for one place the later one has it here.
+        services.sort_by_key(|service| matches!(service.selector, model::Selector::Matches(_)));
+        self.model.services = services;
+        let failed = |error: &dyn std::error::Error| Refused { rc: KERNEL, message: error.to_string() };
+        self.reconciler.set_model(Arc::new(self.model.clone())).map_err(|error| failed(&error))?;
+        let servers = self.model.services.iter().flat_map(|service| &service.servers);
+        let hops = world::next_hops(servers, self.mtu, &self.routes, |address| self.is_local(address));
+        self.reconciler.round(&hops, self.began + self.at).map_err(|error| failed(&error))?;
+        for (service, assigned) in self.model.services.iter().zip(self.reconciler.assigned()) {
+            let held = self.held.iter().find(|held| held.key.to_string() == service.name);
+            let held = held.expect("the model is made of what is held");
+            self.keys.insert(assigned.id, held.key);
+            for server in &assigned.servers {
+                let known = &held.servers[server.index];
+                let listed = SocketAddr::new(known.server.address, known.port);
+                self.listed.insert(server.id, (held.key, listed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a change to what is held; it is taken back if it cannot be put in force.
+    fn change(&mut self, edit: impl FnOnce(&mut Vec<Held>) -> Result<(), Refused>) -> Result<(), Refused> {
+        let before = self.held.clone();
+        let done = edit(&mut self.held).and_then(|()| self.reconcile());
+        if self.model.ipvs.expire_nodest_conn {
+            let ticks = self.reached.as_micros() / EVICTION_TICK.as_micros() + 2;
+            self.evicts = Some(EVICTION_TICK * ticks as u32);
+        }
+        if done.is_err() {
+            self.held = before;
+            self.reconcile().expect("what was in force before");
+        }
+        done
+    }
+
+    /// Sweeps, and notes what that ended.
+    fn sweep(&mut self) {
+        let before = self.remembered();
+        let now = self.engine.now();
+        let rules = Rules::of(self.reconciler.contents());
+        let mut spill = Spill { flows: self.engine.spills(), gone: Vec::new() };
+        let mut locality = Localities { entries: self.engine.localities(), gone: Vec::new() };
+        let pass = &mut self.pass;
+        let report = self.engine.with_tables(|tables| {
+            loop {
+                let step = pass.step(&tables, &rules, now, &mut spill, &mut locality);
+                if let Step::Done(report) = step.expect("what is in memory can be swept") {
+                    return report;
+                }
+            }
+        });
+        spill.gone.iter().for_each(|key| self.engine.remove_spill(key));
+        locality.gone.iter().for_each(|key| self.engine.remove_locality(key));
+        self.corrected += report.corrected;
+        let left = self.remembered();
+        let is_left = |what: &Remembered| {
+            left.iter().any(|other| (other.flow.key, other.is_template) == (what.flow.key, what.is_template))
+        };
+        let at = self.at;
+        self.ended.extend(before.into_iter().filter(|what| !is_left(what)).map(|what| Ended { what, at }));
+        // Any day will do: the number of seconds is only ever compared.
+        let unix = 1_000_000_000 + self.at.as_secs();
+        if self.reconciler.collect(unix, |id| report.tally.is_referenced(id)) {
+            self.reconcile().expect("what is in force");
+        }
+        self.swept = self.at;
+        self.evicts = None;
+    }
+
+    /// Until when nothing ends.
+    fn next_end(&self) -> Option<Duration> {
+        let (now, hz) = (self.engine.now(), self.engine.hz());
+        let left = self.remembered().iter().map(|what| what.left(now).max(0) as u32).min()?;
+        let left = Duration::from_micros(u64::from(left) * 1_000_000 / u64::from(hz));
+        Some(ceiled(self.at + left))
+    }
+
+    /// What remembers too little to be told apart from a fault.
+    pub fn trouble(&self) -> Option<String> {
+        use lb_common::counters::Note;
+        let noted: Vec<String> = [Note::Spilled, Note::NotRemembered, Note::EvictedHalfOpen]
+            .into_iter()
+            .filter(|note| self.engine.noted(*note) != 0)
+            .map(|note| format!("{note:?} {}", self.engine.noted(note)))
+            .collect();
+        if self.corrected != 0 {
+            return Some(format!("the sweeper corrected counts by {}", self.corrected));
+        }
+        (!noted.is_empty()).then(|| noted.join(", "))
+    }
+
+    fn position(&self, key: &ServiceKey) -> Result<usize, Refused> {
+        match self.held.iter().position(|held| held.key == *key) {
+            Some(at) => Ok(at),
+            None => refused(KERNEL, "No such service"),
+        }
+    }
+
+    fn set_timeouts(&mut self, seconds: [u64; 3]) {
+        let timeouts = &mut self.model.timeouts;
+        let all = [&mut timeouts.tcp, &mut timeouts.tcp_fin, &mut timeouts.udp];
+        for (timeout, seconds) in all.into_iter().zip(seconds) {
+            if seconds != 0 {
+                *timeout = Duration::from_secs(seconds);
+            }
+        }
+    }
+}
+
+fn floored(time: Duration) -> Duration {
+    TICK * (time.as_micros() / TICK.as_micros()) as u32
+}
+
+fn ceiled(time: Duration) -> Duration {
+    TICK * time.as_micros().div_ceil(TICK.as_micros()) as u32
+}
+
+fn empty_model() -> Model {
+    Model {
+        interfaces: Vec::new(),
+        on_exit: model::OnExit::Detach,
+        socket: "/run/lb.sock".into(),
+        pin: "/sys/fs/bpf/lb".into(),
+        vips: model::VipOwner::External,
+        flows: model::FlowTables::default(),
+        timeouts: model::Timeouts::default(),
+        ipvs: model::IpvsKnobs::default(),
+        admission: model::Admission::default(),
+        // The recordings' director has its limits off.
+        icmp_errors_per_second: u32::MAX,
+        neighbours: Vec::new(),
+        tunnel_source: model::TunnelSources::default(),
+        services: Vec::new(),
+    }
+}
+
+impl<E: Datapath> Engine for Director<'_, E> {
+    fn cannot_play(&self, scenario: &Scenario) -> Option<String> {
+        world::needs_nat(scenario).then(|| "NAT is left for later".to_owned())
+    }
+
+    fn advance_to(&mut self, since_start: Duration) {
+        let target = floored(since_start);
+        while self.at < target {
+            let due = self.swept + IDLE;
+            let end = self.next_end();
+            let next = target.min(due.max(self.at + TICK)).min(end.unwrap_or(target).max(self.at + TICK));
+            self.engine.advance(next - self.at);
+            self.at = next;
+            if self.at >= due || end.is_some_and(|end| end <= self.at) {
+                self.sweep();
+            }
+        }
+        self.reached = since_start;
+        if self.evicts.is_some_and(|due| due <= since_start) {
+            self.sweep();
+        }
+    }
+
+    fn set(&mut self, setting: &str, value: &str) -> Result<(), Refused> {
+        world::set(&mut self.model.ipvs, setting, &Setting(value.to_owned()))?;
+        self.reconcile()
+    }
+
+    fn route_mtu(&mut self, route: RouteMtu) {
+        self.routes.push(route);
+        self.reconcile().expect("what is in force, by another way");
+    }
+
+    fn add_local(&mut self, destination: &scenario::Match) {
+        self.local.push(world::prefix(destination));
+    }
+
+    fn add_mark(&mut self, key: &ServiceKey, matching: &scenario::Match) {
+        let entries = world::entries(matching);
+        self.markings.push(Marking { key: *key, entries });
+    }
+
+    fn add_service(&mut self, key: &ServiceKey, options: &ServiceOptions) -> Result<(), Refused> {
+        if self.position(key).is_ok() {
+            return refused(KERNEL, "Service already exists");
+        }
+        let held = Held { key: *key, options: options.clone(), servers: Vec::new() };
+        self.change(|all| {
+            all.push(held);
+            Ok(())
+        })
+    }
+
+    fn edit_service(&mut self, key: &ServiceKey, options: &ServiceOptions) -> Result<(), Refused> {
+        let at = self.position(key)?;
+        self.change(|all| {
+            all[at].options = options.clone();
+            Ok(())
+        })
+    }
+
+    fn delete_service(&mut self, key: &ServiceKey) -> Result<(), Refused> {
+        let at = self.position(key)?;
+        self.change(|all| {
+            all.remove(at);
+            Ok(())
+        })
+    }
+
+    fn add_server(&mut self, key: &ServiceKey, of: &Service, server: &Server) -> Result<(), Refused> {
+        let at = self.position(key)?;
+        let added = HeldServer { server: world::server(server)?, port: server.endpoint(of).port() };
+        self.change(|all| {
+            let servers = &mut all[at].servers;
+            if servers.iter().any(|known| known.server.address == added.server.address) {
+                return refused(KERNEL, "Destination already exists");
+            }
+            servers.push(added);
+            Ok(())
+        })
+    }
+
+    fn edit_server(&mut self, key: &ServiceKey, of: &Service, server: &Server) -> Result<(), Refused> {
+        let at = self.position(key)?;
+        let edited = HeldServer { server: world::server(server)?, port: server.endpoint(of).port() };
+        let known = |servers: &[HeldServer]| {
+            servers
+                .iter()
+                .position(|known| (known.server.address, known.port) == (edited.server.address, edited.port))
+        };
+        let Some(place) = known(&self.held[at].servers) else {
+            return refused(KERNEL, "No such destination");
+        };
+        self.reconciler.touch(&self.held[at].key.to_string(), edited.server.address);
+        self.change(|all| {
+            all[at].servers[place] = edited;
+            Ok(())
+        })
+    }
+
+    fn delete_server(&mut self, key: &ServiceKey, of: &Service, server: &Server) -> Result<(), Refused> {
+        let at = self.position(key)?;
+        let endpoint = server.endpoint(of);
+        self.change(|all| {
+            let servers = &mut all[at].servers;
+            let before = servers.len();
+            servers.retain(|known| (known.server.address, known.port) != (endpoint.ip(), endpoint.port()));
+            if servers.len() == before { refused(KERNEL, "No such destination") } else { Ok(()) }
+        })
+    }
+
+    /// Only what changes how packets are treated: `--set`, and the listing of what it sets.
+    fn ipvsadm(&mut self, args: &[String], stdin: Option<&str>) -> Ran {
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        let unknown = || Ran { rc: 64, stderr: format!("not played: {args:?} {stdin:?}"), ..Ran::default() };
+        match words.as_slice() {
+            ["--set", seconds @ ..] => {
+                let seconds: Vec<u64> = seconds.iter().filter_map(|word| word.parse().ok()).collect();
+                let Ok(seconds) = <[u64; 3]>::try_from(seconds) else { return unknown() };
+                self.set_timeouts(seconds);
+                self.reconcile().expect("what is in force, with other times");
+                Ran::default()
+            }
+            ["-Ln" | "-L", "--timeout"] => {
+                let timeouts = &self.model.timeouts;
+                let [tcp, fin, udp] =
+                    [timeouts.tcp, timeouts.tcp_fin, timeouts.udp].map(|timeout| timeout.as_secs());
+                let stdout = format!("Timeout (tcp tcpfin udp): {tcp} {fin} {udp}\n");
+                Ran { stdout, ..Ran::default() }
+            }
+            _ => unknown(),
+        }
+    }
+
+    fn receive(&mut self, frame: &[u8]) -> Verdict {
+        let output = self.engine.run(frame);
+        match output.reason.verdict() {
+            Fate::Transmit | Fate::Redirect | Fate::Reply => Verdict::Sent(vec![output.bytes]),
+            Fate::Pass => Verdict::Passed,
+            Fate::Drop => Verdict::Sent(Vec::new()),
+        }
+    }
+
+    fn services(&mut self) -> Vec<ServiceRow> {
+        let loads = |id: u32| {
+            self.engine.with_tables(|tables| {
+                let load = tables.load(id).expect("every server has a load");
+                lb_common::flow::counts(load)
+            })
+        };
+        let assigned = self.reconciler.assigned();
+        let rows = self.model.services.iter().zip(assigned).map(|(service, assigned)| {
+            let row = |known: &lb_userspace::reconcile::AssignedServer| {
+                let server = &service.servers[known.index];
+                let (_, endpoint) = self.listed[&known.id];
+                let (active, inactive) = loads(known.id);
+                let method = super::listing::method(server);
+                (Endpoint(endpoint), method, i64::from(server.weight), i64::from(active), i64::from(inactive))
+            };
+            ServiceRow {
+                svc: service.name.clone(),
+                sched: service.scheduler.to_string(),
+                dests: assigned.servers.iter().map(row).collect(),
+            }
+        });
+        rows.collect()
+    }
+
+    fn conns(&mut self) -> Vec<Conn> {
+        self.remembered().iter().filter_map(|what| self.conn(what)).collect()
+    }
+}
+
+struct Spill {
+    flows: Vec<(FlowKey, [u32; SPILL_WORDS])>,
+    gone: Vec<FlowKey>,
+}
+
+impl SpillStore for Spill {
+    fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    fn entries(&self) -> Result<Vec<(FlowKey, [u32; SPILL_WORDS])>, StoreError> {
+        Ok(self.flows.clone())
+    }
+
+    fn remove(&mut self, key: &FlowKey) -> Result<bool, StoreError> {
+        self.gone.push(*key);
+        Ok(true)
+    }
+}
+
+struct Localities {
+    entries: Vec<(LocalityKey, [u32; LOCALITY_WORDS])>,
+    gone: Vec<LocalityKey>,
+}
+
+impl LocalityStore for Localities {
+    fn entries(&self) -> Result<Vec<(LocalityKey, [u32; LOCALITY_WORDS])>, StoreError> {
+        Ok(self.entries.clone())
+    }
+
+    fn remove(&mut self, key: &LocalityKey) -> Result<(), StoreError> {
+        self.gone.push(*key);
+        Ok(())
+    }
+}

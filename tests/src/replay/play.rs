@@ -1,0 +1,695 @@
+//! A scenario, event by event, held against its trace.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lb_common::flow::{FlowKey, control};
+use lb_common::net::{Addr, proto};
+
+use super::counts::Ledger;
+use super::director::{Director, Ended};
+use super::entries::{ROUNDED, Remembered};
+use crate::engine::Engine as Datapath;
+use crate::traces::classify::Segment;
+use crate::traces::commands;
+use crate::traces::engine::{Engine, Refused, Verdict, meant};
+use crate::traces::event::{Action, Body, Event, Packet, PacketEvent, PacketOp};
+use crate::traces::frames::Driver;
+use crate::traces::host::{self, Answer};
+use crate::traces::outcome::{Sighting, To, Via};
+use crate::traces::scenario::{RouteMtu, Scenario, Service};
+use crate::traces::trace::{Conn, Frames, Outcome, Record, Trace, TraceEvent};
+use crate::traces::{Recording, compare};
+
+/// Why something is not held against a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
+pub enum LeftOut {
+    /// An idle entry ends late in the kernel, by up to an eighth of its timeout's power of two.
+    #[strum(to_string = "when an idle entry goes")]
+    IdleEnd,
+    /// A SYN reused a closed flow, which the kernel still counts until its next tick.
+    #[strum(to_string = "a SYN that reuses a closed flow")]
+    Reused,
+    /// The host's own stack answered what recordings show of no host: not the director's doing.
+    #[strum(to_string = "how the host's stack answers odd packets")]
+    Stack,
+    /// The frame did not get to the recorded director.
+    #[strum(to_string = "frames that could not be sent")]
+    NotSent,
+    /// IPVS gives a template that cannot be used any more a key nobody asks for and lets it run out; here it is forgotten.
+    #[strum(to_string = "templates that cannot be used any more")]
+    UnusableTemplate,
+    /// Fragments: the kernel reassembles, an XDP director forwards them one by one.
+    #[strum(to_string = "fragments, which IPVS reassembles first")]
+    Fragments,
+    /// A packet without DF that does not fit: the kernel fragments it, an XDP director tells its sender.
+    #[strum(to_string = "packets too big, without DF, which IPVS fragments")]
+    Fragmenting,
+    /// Commands of the kernel's own tools, and measurements.
+    #[strum(to_string = "shell commands and measurements")]
+    Foreign,
+    #[strum(to_string = "NAT, left for later")]
+    Nat,
+}
+
+/// How many comparisons of one kind were made, and how they ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    pub all: u64,
+    pub equal: u64,
+    pub left_out: BTreeMap<LeftOut, u64>,
+}
+
+impl Compared {
+    pub(super) fn count(&mut self, result: &Result<(), Wrong>) {
+        self.all += 1;
+        match result {
+            Ok(()) => self.equal += 1,
+            Err(Wrong::LeftOut(why)) => *self.left_out.entry(*why).or_default() += 1,
+            Err(Wrong::Different(_)) => {}
+        }
+    }
+
+    pub fn different(&self) -> u64 {
+        self.all - self.equal - self.left_out.values().sum::<u64>()
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.all += other.all;
+        self.equal += other.equal;
+        for (why, count) in &other.left_out {
+            *self.left_out.entry(*why).or_default() += count;
+        }
+    }
+}
+
+/// What came of a comparison that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    LeftOut(LeftOut),
+    Different(String),
+}
+
+/// An event at which the director did something else.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// Index of the event; none for how things stood at the start.
+    pub event: Option<usize>,
+    pub op: String,
+    pub what: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.event {
+            Some(event) => write!(f, "#{event} {}: {}", self.op, self.what),
+            None => write!(f, "{}: {}", self.op, self.what),
+        }
+    }
+}
+
+/// What came of playing a recording.
+#[derive(Clone, Debug)]
+pub struct Played {
+    pub label: String,
+    /// Where packets went and how, frame by frame sent.
+    pub decisions: Compared,
+    /// Frames that came out, byte for byte but for what the kernel draws at random.
+    pub frames: Compared,
+    /// Active and inactive connections of all servers after an event.
+    pub counts: Compared,
+    /// The connection table after an event that recorded it.
+    pub conns: Compared,
+    /// Exit statuses and texts of commands, lists of services.
+    pub commands: Compared,
+    pub differences: Vec<Difference>,
+}
+
+impl Played {
+    fn new(label: String) -> Self {
+        Self {
+            label,
+            decisions: Compared::default(),
+            frames: Compared::default(),
+            counts: Compared::default(),
+            conns: Compared::default(),
+            commands: Compared::default(),
+            differences: Vec::new(),
+        }
+    }
+}
+
+/// Plays a recording through a director over `engine`.
+pub fn play<E: Datapath>(recording: &Recording, engine: &mut E) -> Played {
+    let (scenario, trace) = (&recording.scenario, &recording.trace);
+    let mut played = Played::new(recording.label());
+    let director = Director::new(engine, scenario);
+    if director.cannot_play(scenario).is_some() {
+        let packets =
+            trace.events.iter().filter(|event| matches!(event.record, Record::Packet { .. })).count();
+        played.decisions.all = packets as u64;
+        played.decisions.left_out.insert(LeftOut::Nat, packets as u64);
+        return played;
+    }
+    let mut player = Player::new(director, scenario, trace, played);
+    player.begin();
+    for (event, recorded) in scenario.events.iter().zip(&trace.events) {
+        player.event(event, recorded);
+    }
+    player.end()
+}
+
+struct Player<'a, E: Datapath> {
+    director: Director<'a, E>,
+    scenario: &'a Scenario,
+    trace: &'a Trace,
+    driver: Driver,
+    segment: Segment,
+    ledger: Ledger,
+    played: Played,
+}
+
+fn from_ms(ms: f64) -> Duration {
+    Duration::from_micros((ms * 1000.0).max(0.0) as u64)
+}
+
+/// How late the kernel may take an idle entry out: an eighth of the largest power of two of seconds within its timeout,
+/// but at least a tick.
+fn lateness(timeout_seconds: u32) -> Duration {
+    let power = if timeout_seconds == 0 { 0 } else { 1u64 << timeout_seconds.ilog2() };
+    Duration::from_millis(power * 1000 / 8).max(A_TICK)
+}
+
+/// Port of a template that cannot be used any more.
+const UNUSABLE: u16 = 0xffff;
+
+/// The kernel's next timer tick, and the event it falls in.
+const A_TICK: Duration = Duration::from_millis(20);
+
+impl<'a, E: Datapath> Player<'a, E> {
+    fn new(director: Director<'a, E>, scenario: &'a Scenario, trace: &'a Trace, played: Played) -> Self {
+        let mut segment = Segment::new();
+        for server in scenario.services.iter().flat_map(|service| &service.servers) {
+            segment.know(server);
+        }
+        for event in &scenario.events {
+            if let Action::AddServer(change) = &event.action {
+                segment.know(&change.server);
+            }
+        }
+        for neighbour in &scenario.neighbours {
+            segment.know_neighbour(*neighbour);
+        }
+        let ledger = Ledger::new(scenario, &trace.begin.order);
+        Self { director, scenario, trace, driver: Driver::new(), segment, ledger, played }
+    }
+
+    /// Compares one thing and counts it where `of` says.
+    fn judge(
+        &mut self,
+        of: fn(&mut Played) -> &mut Compared,
+        recorded: Option<&TraceEvent>,
+        result: Result<(), Wrong>,
+    ) {
+        of(&mut self.played).count(&result);
+        if let Err(Wrong::Different(what)) = result {
+            let op = recorded.map_or("start", |recorded| &recorded.op).to_owned();
+            self.played.differences.push(Difference { event: recorded.map(|recorded| recorded.i), op, what });
+        }
+    }
+
+    fn begin(&mut self) {
+        for (setting, value) in &self.scenario.sysctl {
+            let result =
+                self.director.set(setting, &value.0).map_err(|why| Wrong::Different(why.to_string()));
+            self.judge(|played| &mut played.commands, None, result);
+        }
+        match self.scenario.route_mtus() {
+            Ok(routes) => routes.into_iter().for_each(|route| self.director.route_mtu(route)),
+            Err(command) => {
+                let result = Err(Wrong::Different(format!("setup cannot be played: {command}")));
+                self.judge(|played| &mut played.commands, None, result);
+            }
+        }
+        let mut errors = Vec::new();
+        for service in &self.scenario.services {
+            errors.extend(self.add_service(service));
+        }
+        let wanted: Vec<(String, i32)> =
+            self.trace.begin.setup_errors.iter().map(|error| (error.cmd.clone(), error.rc)).collect();
+        let result = same("commands that failed", &wanted, &errors);
+        self.judge(|played| &mut played.commands, None, result);
+
+        let listed = |rows: Vec<(String, Vec<(std::net::SocketAddr, i64)>)>| {
+            rows.into_iter().collect::<BTreeMap<_, _>>()
+        };
+        let wanted = listed(
+            self.trace
+                .begin
+                .order
+                .iter()
+                .map(|order| {
+                    (order.svc.clone(), order.list.iter().map(|(at, _, weight)| (at.0, *weight)).collect())
+                })
+                .collect(),
+        );
+        let got = self.director.services().into_iter();
+        let got = listed(
+            got.map(|row| {
+                (row.svc, row.dests.into_iter().map(|(at, _, weight, ..)| (at.0, weight)).collect())
+            })
+            .collect(),
+        );
+        let result = same("services at the start", &wanted, &got);
+        self.judge(|played| &mut played.commands, None, result);
+    }
+
+    /// Adds a service with its servers; commands that failed, with their exit statuses.
+    fn add_service(&mut self, service: &Service) -> Vec<(String, i32)> {
+        let Some(key) = service.key() else { return vec![("a service without address or mark".into(), 0)] };
+        for matching in &service.matches {
+            self.director.add_mark(&key, matching);
+            if service.local != Some(false) {
+                self.director.add_local(matching);
+            }
+        }
+        if let (Some(vip), true) = (service.vip, service.local != Some(false)) {
+            let dst = vip.to_string();
+            self.director.add_local(&crate::traces::scenario::Match { dst, proto: None, port: None });
+        }
+        let mut errors = Vec::new();
+        let mut ran = |command: Vec<String>, result: Result<(), Refused>| {
+            if let Err(refused) = result {
+                errors.push((command.join(" "), refused.rc));
+            }
+        };
+        let options = service.options();
+        ran(commands::add_service(&key, &options), self.director.add_service(&key, &options));
+        for server in &service.servers {
+            let result = self.director.add_server(&key, service, server);
+            ran(commands::add_server(&key, service, server), result);
+        }
+        errors
+    }
+
+    fn event(&mut self, event: &Event, recorded: &TraceEvent) {
+        let mut began = from_ms(recorded.t);
+        if let Record::Command { .. } | Record::Ipvsadm { .. } | Record::AddService { .. } = recorded.record {
+            // A command takes effect as it ends, some milliseconds after it was begun.
+            let next = self.trace.events.get(recorded.i + 1).map_or(self.trace.end.t, |next| next.t);
+            began = began.max(from_ms(next));
+        }
+        self.director.advance_to(began);
+        let mut ended = began;
+        let rc = |result: Result<(), Refused>| result.err().map_or(0, |refused| refused.rc);
+        match (&event.action, &recorded.record) {
+            (Action::Packet(packet), Record::Packet { outcome, frames }) => {
+                self.packet(packet, recorded, outcome, frames.as_ref());
+            }
+            (Action::AddServer(change), Record::Command { ran, .. }) => {
+                self.segment.know(&change.server);
+                let result = meant(self.scenario, change)
+                    .map_or(Ok(()), |(key, of, server)| self.director.add_server(&key, of, server));
+                self.judge(|played| &mut played.commands, Some(recorded), same("rc", &ran.rc, &rc(result)));
+            }
+            (Action::EditServer(change), Record::Command { ran, .. }) => {
+                self.segment.know(&change.server);
+                let result = meant(self.scenario, change)
+                    .map_or(Ok(()), |(key, of, server)| self.director.edit_server(&key, of, server));
+                self.judge(|played| &mut played.commands, Some(recorded), same("rc", &ran.rc, &rc(result)));
+            }
+            (Action::DeleteServer(change), Record::Command { ran, .. }) => {
+                let result = meant(self.scenario, change)
+                    .map_or(Ok(()), |(key, of, server)| self.director.delete_server(&key, of, server));
+                self.judge(|played| &mut played.commands, Some(recorded), same("rc", &ran.rc, &rc(result)));
+            }
+            (Action::AddService(service), Record::AddService { errors }) => {
+                service.servers.iter().for_each(|server| self.segment.know(server));
+                let got = self.add_service(service);
+                let wanted: Vec<_> = errors.iter().map(|error| (error.cmd.clone(), error.rc)).collect();
+                let result = same("commands that failed", &wanted, &got);
+                self.judge(|played| &mut played.commands, Some(recorded), result);
+            }
+            (Action::EditService { svc, options }, Record::Command { ran, .. }) => {
+                let key = self.scenario.service(svc.as_deref()).and_then(Service::key);
+                let result = key.map_or(Ok(()), |key| self.director.edit_service(&key, options));
+                self.judge(|played| &mut played.commands, Some(recorded), same("rc", &ran.rc, &rc(result)));
+            }
+            (Action::DeleteService { svc }, Record::Command { ran, .. }) => {
+                let key = self.scenario.service(svc.as_deref()).and_then(Service::key);
+                let result = key.map_or(Ok(()), |key| self.director.delete_service(&key));
+                self.judge(|played| &mut played.commands, Some(recorded), same("rc", &ran.rc, &rc(result)));
+            }
+            (Action::Ipvsadm { args, stdin }, Record::Ipvsadm { ran, .. }) => {
+                let got = self.director.ipvsadm(args, stdin.as_deref());
+                let result = same("rc and output", &(ran.rc, &ran.stdout), &(got.rc, &got.stdout));
+                self.judge(|played| &mut played.commands, Some(recorded), result);
+            }
+            (Action::Sysctl { key, value }, Record::Sysctl { ok, .. }) => {
+                let result = same("ok", ok, &self.director.set(key, &value.0).is_ok());
+                self.judge(|played| &mut played.commands, Some(recorded), result);
+            }
+            (Action::Shell { cmd, .. }, _) => match RouteMtu::parse(cmd) {
+                Some(route) => self.director.route_mtu(route),
+                None => {
+                    let left_out = Err(Wrong::LeftOut(LeftOut::Foreign));
+                    self.judge(|played| &mut played.commands, Some(recorded), left_out);
+                }
+            },
+            (Action::Sleep { ms }, _) => {
+                ended = began + Duration::from_millis(*ms);
+                self.director.advance_to(ended);
+            }
+            (Action::Until { ms }, _) => {
+                ended = began.max(Duration::from_millis(*ms));
+                self.director.advance_to(ended);
+            }
+            (Action::Snapshot { .. }, Record::Snapshot(snapshot)) => {
+                let wanted: BTreeMap<_, Vec<_>> = snapshot
+                    .services
+                    .iter()
+                    .map(|row| {
+                        let dests = row.dests.iter();
+                        (
+                            row.svc.clone(),
+                            dests.map(|(at, how, weight, ..)| (at.0, how.clone(), *weight)).collect(),
+                        )
+                    })
+                    .collect();
+                let got: BTreeMap<_, Vec<_>> = self
+                    .director
+                    .services()
+                    .into_iter()
+                    .map(|row| {
+                        let dests = row.dests.into_iter();
+                        (row.svc, dests.map(|(at, how, weight, ..)| (at.0, how, weight)).collect())
+                    })
+                    .collect();
+                self.judge(|played| &mut played.commands, Some(recorded), same("services", &wanted, &got));
+            }
+            (Action::Bench(_), _) => {
+                let left_out = Err(Wrong::LeftOut(LeftOut::Foreign));
+                self.judge(|played| &mut played.commands, Some(recorded), left_out);
+            }
+            (_, record) => {
+                let what = format!("the trace has another kind of event: {record:?}");
+                self.judge(|played| &mut played.commands, Some(recorded), Err(Wrong::Different(what)));
+            }
+        }
+        self.state(recorded, ended);
+    }
+
+    fn packet(
+        &mut self,
+        event: &PacketEvent,
+        recorded: &TraceEvent,
+        outcome: &Outcome,
+        recorded_frames: Option<&Frames>,
+    ) {
+        let frames = match self.driver.frames(event) {
+            Ok(frames) => frames,
+            Err(error) => {
+                let result = Err(Wrong::Different(error.to_string()));
+                return self.judge(|played| &mut played.decisions, Some(recorded), result);
+            }
+        };
+        let mut wanted: Vec<Vec<Sighting>> = match outcome {
+            Outcome::One(all) => vec![all.clone()],
+            Outcome::Each(each) => each.clone(),
+        };
+        if wanted.iter().flatten().any(|sighting| sighting.to == To::SendFailed) {
+            let left_out = Err(Wrong::LeftOut(LeftOut::NotSent));
+            return self.judge(|played| &mut played.decisions, Some(recorded), left_out);
+        }
+        let mut wanted_frames = recorded_frames.map_or(&[][..], |frames| &frames.out).to_vec();
+        // What came out late is told with the event after.
+        if let Some((sighting, frame)) =
+            self.trace.events.get(recorded.i + 1).and_then(|next| next.late.clone())
+        {
+            wanted.last_mut().expect("one list per frame").push(sighting);
+            wanted_frames.push(frame);
+        }
+        if let Some(recorded_frames) = recorded_frames
+            && recorded_frames.sent != frames
+        {
+            let what = "the frames sent are not those of the recording".to_owned();
+            self.judge(|played| &mut played.frames, Some(recorded), Err(Wrong::Different(what)));
+        }
+        let is_fragmented = !event.frag.is_empty();
+        let key = flow_key(event);
+        let mut rest = wanted_frames.as_slice();
+        for (at, frame) in frames.iter().enumerate() {
+            let before = key.and_then(|key| self.director.find(&key));
+            let got = self.send(frame);
+            if let (Some(before), Some(key)) = (before, key) {
+                self.note_reuse(before, self.director.find(&key));
+            }
+            let Some(wanted) = wanted.get(at) else {
+                let result = Err(Wrong::Different(format!("frame {at} is not in the trace")));
+                self.judge(|played| &mut played.decisions, Some(recorded), result);
+                continue;
+            };
+            let (wanted_frames, after) = rest.split_at(wanted.len().min(rest.len()));
+            rest = after;
+            let mut result = match &got {
+                Some(got) => same_sightings(wanted, got),
+                None if wanted.iter().all(|sighting| sighting.to == To::Router) => {
+                    Err(Wrong::LeftOut(LeftOut::Stack))
+                }
+                None => Err(Wrong::Different(format!("expected {}, got passed", shown(wanted)))),
+            };
+            if let Err(Wrong::Different(_)) = &result {
+                if is_fragmented {
+                    result = Err(Wrong::LeftOut(LeftOut::Fragments));
+                } else if got.as_ref().is_some_and(|got| is_refused(wanted, got)) {
+                    result = Err(Wrong::LeftOut(LeftOut::Fragmenting));
+                } else if let Some(why) = key.and_then(|key| self.excuse(&key, from_ms(recorded.t))) {
+                    result = Err(Wrong::LeftOut(why));
+                }
+            }
+            if let (Some(got), Ok(()), true) = (&got, &result, recorded_frames.is_some()) {
+                for ((sighting, got), wanted) in got.iter().zip(wanted_frames) {
+                    let result = same_frame(wanted, got, &sighting.via);
+                    self.judge(|played| &mut played.frames, Some(recorded), result);
+                }
+            } else if let (Err(Wrong::LeftOut(why)), true) = (&result, recorded_frames.is_some()) {
+                let left_out = Err(Wrong::LeftOut(*why));
+                self.judge(|played| &mut played.frames, Some(recorded), left_out);
+            }
+            self.judge(|played| &mut played.decisions, Some(recorded), result);
+        }
+    }
+
+    /// What came out after a frame; none if the host's stack has it and it is not known what that answers.
+    fn send(&mut self, frame: &[u8]) -> Option<Vec<(Sighting, Vec<u8>)>> {
+        let sent = match self.director.receive(frame) {
+            Verdict::Sent(sent) => sent,
+            Verdict::Passed => match host::answer(frame) {
+                Answer::Frame(answer) => vec![answer],
+                Answer::Nothing => Vec::new(),
+                Answer::Unknown => return None,
+            },
+        };
+        let mut seen = Vec::new();
+        for out in sent {
+            if let Some(sighting) = self.segment.classify(&out, frame) {
+                self.driver.saw(&out, &sighting);
+                seen.push((sighting, out));
+            }
+        }
+        Some(seen)
+    }
+
+    /// Notes a flow that a packet put another in the place of.
+    fn note_reuse(&mut self, before: Remembered, after: Option<Remembered>) {
+        let place =
+            |what: Remembered| what.flow.control & !(control::STATE | control::ACTIVE | control::CONFIRMED);
+        if after.map(place) != Some(place(before)) {
+            let at = self.director.at();
+            self.director.ended.push(Ended { what: Remembered { timeout: 0, ..before }, at });
+        }
+    }
+
+    /// Entries the kernel may still have though the director has not, and the other way round.
+    fn uncertain(&self, at: Duration) -> (Vec<Remembered>, Vec<Remembered>) {
+        let hz = self.director.hz();
+        let lingering = self
+            .director
+            .ended
+            .iter()
+            .filter(|ended| at <= ended.at + lateness(ended.what.timeout / hz) + A_TICK);
+        let now = self.director.now();
+        let going =
+            self.director.remembered().into_iter().filter(|what| {
+                what.left(now) <= (ROUNDED + hz / 25) as i32 || self.director.is_evicted(what)
+            });
+        (lingering.map(|ended| ended.what).collect(), going.collect())
+    }
+
+    /// Why a packet may find another flow, or none, in the recording.
+    fn excuse(&self, key: &FlowKey, at: Duration) -> Option<LeftOut> {
+        let (lingering, going) = self.uncertain(at);
+        let concerns = |what: &&Remembered| {
+            what.flow.key == *key || what.is_template && what.flow.key.client == key.client
+        };
+        let found = lingering.iter().chain(&going).find(concerns)?;
+        Some(if found.timeout == 0 { LeftOut::Reused } else { LeftOut::IdleEnd })
+    }
+
+    /// Compares how things stand after an event.
+    fn state(&mut self, recorded: &TraceEvent, at: Duration) {
+        self.ledger.apply(&recorded.st);
+        if self.scenario.track != Some(false) {
+            let rows = self.director.services();
+            let result = match self.ledger.compare(&rows) {
+                Ok(()) => Ok(()),
+                Err(what) => {
+                    let (lingering, going) = self.uncertain(at);
+                    let place = |what: &Remembered| {
+                        let (service, at) = self.director.server(what.flow.server)?;
+                        (!what.is_template).then(|| (service.to_string(), at, what.is_active()))
+                    };
+                    let more: Vec<_> = lingering.iter().filter_map(place).collect();
+                    let less: Vec<_> = going.iter().filter_map(place).collect();
+                    let reused = lingering.iter().any(|what| what.timeout == 0);
+                    match self.ledger.is_within(&rows, &more, &less) {
+                        true if reused => Err(Wrong::LeftOut(LeftOut::Reused)),
+                        true => Err(Wrong::LeftOut(LeftOut::IdleEnd)),
+                        false => Err(Wrong::Different(what)),
+                    }
+                }
+            };
+            self.judge(|played| &mut played.counts, Some(recorded), result);
+        }
+        if let Some(wanted) = &recorded.conns {
+            let got = self.director.conns();
+            let result = self.conns(wanted, &got, at);
+            self.judge(|played| &mut played.conns, Some(recorded), result);
+        }
+    }
+
+    fn conns(&self, wanted: &[Conn], got: &[Conn], at: Duration) -> Result<(), Wrong> {
+        if compare::same_conns(wanted, got) {
+            return Ok(());
+        }
+        let (lingering, going) = self.uncertain(at);
+        let conns = |all: &[Remembered]| -> Vec<Conn> {
+            all.iter().filter_map(|what| self.director.conn(what)).collect()
+        };
+        let (may_stay, may_go) = (conns(&lingering), conns(&going));
+        let is_one = |a: &Conn, b: &Conn| {
+            (&a.proto, a.client, a.vip, a.server) == (&b.proto, b.client, b.vip, b.server)
+        };
+        let is_same = |a: &Conn, b: &Conn| {
+            is_one(a, b) && a.state == b.state && a.expires.abs_diff(b.expires) <= compare::SECONDS_APART
+        };
+        // A template that ended under live flows goes on by a minute from when its timer, late, fired.
+        let is_prolonged = |a: &Conn, b: &Conn| {
+            let apart = Duration::from_secs(a.expires.abs_diff(b.expires));
+            is_one(a, b) && a.state == b.state && a.client.port() == 0 && apart <= lateness(60)
+        };
+        let mut why = None;
+        let mut left: Vec<&Conn> = got.iter().collect();
+        for conn in wanted {
+            if let Some(place) = left.iter().position(|other| is_same(conn, other)) {
+                left.swap_remove(place);
+            } else if let Some(place) = left.iter().position(|other| is_prolonged(conn, other)) {
+                left.swap_remove(place);
+                why = Some(LeftOut::IdleEnd);
+            } else if may_stay.iter().any(|other| is_one(conn, other)) {
+                why = Some(LeftOut::IdleEnd);
+            } else if conn.vip.port() == UNUSABLE && conn.client.port() == 0 {
+                why = why.or(Some(LeftOut::UnusableTemplate));
+            } else {
+                let close = left.iter().find(|other| (other.client, other.vip) == (conn.client, conn.vip));
+                return Err(Wrong::Different(match close {
+                    Some(other) => format!("expected {conn:?}, got {other:?}"),
+                    None => format!("not remembered: {conn:?}"),
+                }));
+            }
+        }
+        for conn in left {
+            if !may_go.iter().any(|other| is_one(conn, other)) {
+                return Err(Wrong::Different(format!("still remembered: {conn:?}")));
+            }
+            why = Some(LeftOut::IdleEnd);
+        }
+        why.map_or(Ok(()), |why| Err(Wrong::LeftOut(why)))
+    }
+
+    fn end(mut self) -> Played {
+        let result = match self.director.trouble() {
+            None => Ok(()),
+            Some(what) => Err(Wrong::Different(what)),
+        };
+        self.judge(|played| &mut played.commands, None, result);
+        self.played
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, got: &T) -> Result<(), Wrong> {
+    if wanted == got {
+        return Ok(());
+    }
+    Err(Wrong::Different(format!("{what}: expected {wanted:?}, got {got:?}")))
+}
+
+fn same_sightings(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> Result<(), Wrong> {
+    let got: Vec<Sighting> = got.iter().map(|(sighting, _)| sighting.clone()).collect();
+    if wanted == got {
+        return Ok(());
+    }
+    Err(Wrong::Different(format!("expected {}, got {}", shown(wanted), shown(&got))))
+}
+
+/// Whether the kernel sent a packet on in fragments that the director answered with "fragmentation needed".
+fn is_refused(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> bool {
+    let to_server = |sighting: &Sighting| matches!(sighting.to, To::Server(_));
+    let too_big = |via: &Via| matches!(via, Via::Icmp { v6: false, kind: 3, code: 4, .. });
+    wanted.len() > 1
+        && wanted.iter().all(to_server)
+        && matches!(got, [(sighting, _)] if sighting.to == To::Router && too_big(&sighting.via))
+}
+
+fn same_frame(wanted: &[u8], got: &[u8], via: &Via) -> Result<(), Wrong> {
+    let (wanted, got) = (compare::masked(wanted, via), compare::masked(got, via));
+    if wanted == got {
+        return Ok(());
+    }
+    let at = wanted.iter().zip(&got).position(|(a, b)| a != b).unwrap_or(wanted.len().min(got.len()));
+    let near = |frame: &[u8]| {
+        let bytes = &frame[at.saturating_sub(4).min(frame.len())..(at + 12).min(frame.len())];
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    Err(Wrong::Different(format!(
+        "{via}: from byte {at} on, of {} expected ..{}.., got of {} ..{}..",
+        wanted.len(),
+        near(&wanted),
+        got.len(),
+        near(&got)
+    )))
+}
+
+fn shown(all: &[Sighting]) -> String {
+    match all {
+        [] => "nothing".to_owned(),
+        all => all.iter().map(|one| format!("{} {}", one.to, one.via)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The flow a packet belongs to.
+fn flow_key(event: &PacketEvent) -> Option<FlowKey> {
+    let Body::Packet(packet) = &event.body else { return None };
+    let Packet { op, src, dst, .. } = **packet;
+    let protocol = match op {
+        PacketOp::Udp => proto::UDP,
+        PacketOp::IcmpEcho | PacketOp::IcmpEchoReply | PacketOp::IcmpErr | PacketOp::Proto => return None,
+        _ => proto::TCP,
+    };
+    Some(FlowKey {
+        client: Addr::from(src.ip()),
+        vip: Addr::from(dst.ip()),
+        ports: FlowKey::ports(src.port().to_be(), dst.port().to_be()),
+        protocol: protocol.into(),
+    })
+}
