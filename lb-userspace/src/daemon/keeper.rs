@@ -2,7 +2,7 @@
 
 use super::shared::{KnownServer, Shared, View};
 use super::state::StateFile;
-use super::{Overrides, attached_indexes, describe_interfaces};
+use super::{Overrides, attached_indexes, describe_interfaces, vips};
 use crate::api::types::Reload;
 use crate::api::{OperatorError, ReloadError, changes, describe};
 use crate::config;
@@ -254,6 +254,7 @@ impl Keeper {
             }
             return Err(ReloadError::Apply { file, source });
         }
+        self.look_for_vips(&new).await;
         self.loaded = SystemTime::now();
         self.publish(self.shared.view().next_hops.clone());
         Ok(Reload {
@@ -294,6 +295,20 @@ impl Keeper {
         };
         // Those that have not answered by then are told of by the round that follows.
         let _ = timeout(RESOLVE, self.next_hops.wait_for(known)).await;
+    }
+
+    /// Warns of VIPs that are not addresses of this host. A backup director has none: it is no error.
+    pub(super) async fn look_for_vips(&self, model: &Model) {
+        match vips::missing(&self.netlink, model).await {
+            Ok(None) => {}
+            Ok(Some(vips)) => {
+                warn!(
+                    vips,
+                    "not addresses of this host: ARP for these VIPs is not answered here, only routed packets come"
+                );
+            }
+            Err(error) => warn!(error = &error as &dyn Error, "VIPs could not be looked for"),
+        }
     }
 
     /// Learns names, addresses and MTUs of the interfaces for the API.

@@ -12,6 +12,7 @@ mod operator;
 mod shared;
 mod state;
 mod sweeper;
+mod vips;
 
 use crate::api::types::{self, Mode};
 use crate::api::{BindError, Socket, serve};
@@ -181,6 +182,7 @@ pub async fn run(config: PathBuf, overrides: Overrides) -> Result<(), DaemonErro
     for attachment in keeper.datapath.attached() {
         info!(interface = attachment.interface, mode = ?attachment.mode, "attached");
     }
+    keeper.look_for_vips(&model).await;
     shared.set_rules(Rules::of(keeper.reconciler.contents()));
 
     let (commands, orders) = mpsc::unbounded_channel();

@@ -23,7 +23,7 @@ pub fn sweep_slice<L: Flows>(
             let over = is_past(entry.expires(), now) || rules.server(meta::server(entry.meta)).evict;
             if over && entry.remove() {
                 unbind(tables, rules, entry.control, entry.meta);
-                tally.removed += 1;
+                tally.removed(meta::server(entry.meta));
                 continue;
             }
             if over {

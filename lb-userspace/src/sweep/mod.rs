@@ -121,6 +121,8 @@ pub struct Tally {
     pub live: Live,
     /// Flows and templates taken out.
     pub removed: u64,
+    /// The same by server id.
+    pub removed_of: Vec<u32>,
 }
 
 /// How many entries the tables hold.
@@ -135,6 +137,11 @@ pub struct Live {
 impl Tally {
     fn server(&mut self, id: u32) -> &mut Counted {
         grown(&mut self.servers, id)
+    }
+
+    fn removed(&mut self, server: u32) {
+        self.removed += 1;
+        *grown(&mut self.removed_of, server) += 1;
     }
 
     /// Whether anything refers to the server.

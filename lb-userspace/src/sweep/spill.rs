@@ -54,7 +54,7 @@ pub fn sweep_spill(
         if is_past(expires, now) || rules.server(meta::server(meta)).evict {
             if store.remove(&key)? {
                 unbind(tables, rules, control, meta);
-                tally.removed += 1;
+                tally.removed(meta::server(meta));
             }
             continue;
         }

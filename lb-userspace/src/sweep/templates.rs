@@ -97,7 +97,7 @@ pub fn sweep_templates(
                 if let Some(load) = tables.load(server) {
                     flow::unbind_template(load, rules.server(server).thresholds.as_ref());
                 }
-                tally.removed += 1;
+                tally.removed(server);
                 continue;
             }
             if over {

@@ -318,6 +318,37 @@ fn a_small_difference_on_a_busy_server_is_traffic_and_a_large_one_is_not() {
     }
 }
 
+/// Half of what comes during a pass comes behind its back, pass after pass, for as long as the load grows or, with short
+/// timeouts, lasts.
+#[test]
+fn flows_that_come_during_the_walk_are_not_missing() {
+    for (what, timeout) in [("a load that grows", 900), ("a load that lasts, of flows that soon expire", 1)] {
+        let memory = Memory::new(4096);
+        let mut pass = Pass::default();
+        let mut corrected = 0;
+        for second in 0..6 {
+            let now = later(second);
+            for half in 0..2 {
+                for n in 0..400 {
+                    let key = key(second * 1000 + half * 400 + n, 1);
+                    let expires = later(second + timeout);
+                    memory
+                        .flow(&memory.tables().v4, Flow { key, server: 1, active: false, expires, flags: 0 });
+                }
+                if half == 0 {
+                    // The beginning, and half of the first table.
+                    for _ in 0..5 {
+                        let (mut spilt, mut remembered) = (Spilt::default(), Remembered::default());
+                        pass.step(&memory.tables(), &rules(), now, &mut spilt, &mut remembered).unwrap();
+                    }
+                }
+            }
+            corrected += whole(&mut pass, &memory, &rules(), now).corrected;
+        }
+        assert_eq!(corrected, 0, "{what}");
+    }
+}
+
 #[test]
 fn spilt_flows_are_swept_and_counted_like_the_others() {
     let memory = Memory::new(64);

@@ -1,8 +1,9 @@
 //! A lab that stays: `up`, `shell`, `down`.
 
-use crate::stage::{Stage, lb};
+use crate::stage::Stage;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use lb_tests::director::{self, lb};
 use lb_tests::netns;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -54,15 +55,14 @@ pub(crate) fn serve() -> Result<ExitCode> {
     let ends = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&ends))?;
     fs::write(folder().join("pid"), std::process::id().to_string())?;
-    let mut stage = Stage::set(NAME, &folder())?;
-    stage.wait_until_ready()?;
+    let stage = Stage::set(NAME, &folder())?;
     let hint = format!(
         "The lab is up: namespaces {NAME}-client, -router, -director, -rs1, -rs2, -rs3.\n\
          \n  cargo xtask lab shell client      then: curl http://{}/\n  \
          cargo xtask lab shell director    then: lb status; lb services; lb flows\n\n\
          The director runs {}; after an edit, `lb reload`. `cargo xtask lab down` removes everything.",
         stage.vip().ip(),
-        stage.configuration.display()
+        stage.director.configuration.display()
     );
     fs::write(folder().join("ready"), hint)?;
     while !ends.load(Ordering::Relaxed) {
@@ -83,7 +83,7 @@ pub(crate) fn down() -> Result<ExitCode> {
     }
     // Whatever a killed lab left.
     netns::remove_prefixed(&format!("{NAME}-"))?;
-    for left in [folder(), Path::new("/sys/fs/bpf").join(NAME)] {
+    for left in [folder(), director::pin(NAME)] {
         match fs::remove_dir_all(&left) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", left.display()));

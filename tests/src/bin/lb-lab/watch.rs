@@ -36,8 +36,7 @@ impl Watch {
         }
         let folder = tempfile::tempdir()?;
         println!("building the lab: client, router, director, three real servers");
-        let mut stage = Stage::set(&lb_tests::netns::unique_prefix(), folder.path())?;
-        stage.wait_until_ready()?;
+        let stage = Stage::set(&lb_tests::netns::unique_prefix(), folder.path())?;
         println!("{}", stage.ask(&["status"])?);
         println!("sending HTTP requests from {} to {}", stage.lab.client_addresses[0].v4, stage.vip());
         let seen = self.send(&stage, &ends)?;

@@ -1,0 +1,86 @@
+//! Direct routing where director and real servers are connected in other ways.
+
+use lb_tests::lab::capture::Direction;
+use lb_tests::lab::client::tally;
+use lb_tests::lab::{Builder, Family, Lab, one_arm, two_arm};
+use lb_userspace::api::types::Verdict;
+
+use super::{Held, Scene, configuration, converse, of, service};
+
+const EVEN: [(usize, &str); 2] = [(1, ""), (2, "")];
+
+/// With next hops by hand where the lab's links are tagged: the director has no device for the VLAN.
+fn rr(lab: &Lab) -> String {
+    let services = Family::BOTH.map(|family| service(lab, family, &["scheduler: rr"], &EVEN));
+    let mut text = configuration(lab, &services);
+    if let Some(vlan) = lab.director.back.vlan {
+        text += "neighbours:\n";
+        for real in &lab.real_servers {
+            for address in Family::BOTH.map(|family| real.address.of(family)) {
+                let (mac, interface) = (real.mac, &lab.director.back.interface);
+                text += &format!(
+                    "  - {{address: \"{address}\", mac: \"{mac}\", interface: {interface}, vlan: {vlan}}}\n"
+                );
+            }
+        }
+    }
+    text
+}
+
+fn works(builder: Builder, verdict: Verdict) {
+    let mut scene = Scene::running(builder, rr);
+    let back = scene.lab.director.back.clone();
+    let macs: Vec<[u8; 6]> = scene.lab.real_servers.iter().map(|real| real.mac.0).collect();
+    for family in Family::BOTH {
+        let capture = scene.lab.capture(&back).unwrap();
+        let outcomes = scene.client.http(&scene.load(family, 200, 0));
+        assert_eq!(tally(&outcomes), of(&[("rs1", 100), ("rs2", 100)]));
+        let client = scene.client_address(family).ip();
+        let mut forwarded = 0;
+        for frame in capture.finish() {
+            let Some((source, destination)) = frame.addresses() else { continue };
+            assert_ne!(destination, client, "no reply comes by the director");
+            if source == client && frame.direction == Direction::Received {
+                assert_eq!(frame.vlan(), back.vlan);
+                assert!(macs.contains(&frame.bytes[..6].try_into().unwrap()), "{:02x?}", frame.bytes);
+                assert_eq!(frame.bytes[6..12], back.mac.0);
+                forwarded += 1;
+            }
+        }
+        assert!(forwarded >= 200 * 4, "{forwarded}");
+    }
+    // Large frames, and a daemon that crashes and comes back.
+    let body = vec![7; 400_000];
+    for family in Family::BOTH {
+        assert_eq!(scene.client.upload(scene.vip(family), body.clone()).unwrap().length, 400_000);
+    }
+    let vip = scene.vip(Family::V4);
+    let mut held = converse(&scene.client, vip, 4);
+    scene.director.kill().unwrap();
+    held.iter_mut().for_each(Held::ask);
+    scene.director.start_and_wait().unwrap();
+    held.iter_mut().for_each(Held::ask);
+    let stats = scene.director.stats().unwrap();
+    let packets = |wanted: Verdict| {
+        let reasons = stats.reasons.iter().filter(|reason| reason.verdict == wanted);
+        reasons.map(|reason| reason.packets).sum::<u64>()
+    };
+    let to_servers: u64 = stats.servers.iter().map(|server| server.packets).sum();
+    assert_eq!(packets(verdict), to_servers, "{:?}", stats.reasons);
+    assert_eq!(packets(Verdict::Drop) + packets(Verdict::Reply), 0, "{:?}", stats.reasons);
+}
+
+#[test]
+fn from_one_interface_to_another() {
+    works(two_arm(2), Verdict::Redirect);
+}
+
+#[test]
+fn within_a_vlan() {
+    works(one_arm(2).vlan(7), Verdict::Transmit);
+}
+
+#[test]
+fn from_one_vlan_to_another_on_a_trunk() {
+    works(two_arm(2).trunk(10, 20), Verdict::Transmit);
+}
