@@ -16,6 +16,7 @@ pub mod sweep;
 pub mod xdp;
 
 pub mod realserver;
+pub mod vips;
 
 pub mod daemon;
 
