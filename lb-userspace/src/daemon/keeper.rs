@@ -12,6 +12,7 @@ use crate::neigh::{NextHopTable, Unresolved, WantedServer};
 use crate::netlink::Netlink;
 use crate::reconcile::{Reconciler, features};
 use crate::sweep::{Rules, Tally};
+use crate::vips::Vips;
 use crate::xdp::Datapath;
 use lb_common::settings::feature;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,6 +47,8 @@ pub(super) struct Keeper {
     pub(super) state: StateFile,
     pub(super) shared: Arc<Shared>,
     pub(super) netlink: Netlink,
+    /// VIPs this director gave the host (`vips: manage`).
+    pub(super) addresses: Vips,
     pub(super) config: PathBuf,
     pub(super) loaded: SystemTime,
     pub(super) overrides: Overrides,
@@ -298,7 +301,10 @@ impl Keeper {
     }
 
     /// Warns of VIPs that are not addresses of this host. A backup director has none: it is no error.
-    pub(super) async fn look_for_vips(&self, model: &Model) {
+    pub(super) async fn look_for_vips(&mut self, model: &Model) {
+        if let Err(error) = self.addresses.keep(model).await {
+            warn!(%error, "VIPs are not all where `vips: manage` wants them");
+        }
         match vips::missing(&self.netlink, model).await {
             Ok(None) => {}
             Ok(Some(vips)) => {

@@ -25,6 +25,7 @@ use crate::neigh::{self, NextHopTable, Timing};
 use crate::netlink::{Link, LinkKind, Netlink, NetlinkError};
 use crate::reconcile::{Base, DesiredError, ReconcileError, Reconciler, features, remembered};
 use crate::sweep::Rules;
+use crate::vips::Vips;
 use crate::xdp::{Attached, Datapath, Sizes, XdpError};
 use keeper::{Command, Keeper, wanted};
 use lb_common::hash::Seed;
@@ -157,6 +158,7 @@ pub async fn run(config: PathBuf, overrides: Overrides) -> Result<(), DaemonErro
         datapath,
         state,
         shared: shared.clone(),
+        addresses: Vips::new(netlink.clone(), []),
         netlink,
         config,
         loaded: SystemTime::now(),
@@ -209,18 +211,21 @@ pub async fn run(config: PathBuf, overrides: Overrides) -> Result<(), DaemonErro
     }
     sweeper.stop();
     neighbours.abort();
-    keeper.end()
+    keeper.end().await
 }
 
 impl Keeper {
     /// Leaves the datapath as `on_exit` wants it.
-    fn end(mut self) -> Result<(), DaemonError> {
+    async fn end(mut self) -> Result<(), DaemonError> {
         match self.reconciler.model().on_exit {
             OnExit::Keep => {
                 self.state.write(self.reconciler.ids());
                 info!("stopped; the datapath goes on from the last plan");
             }
             OnExit::Detach => {
+                if let Err(error) = self.addresses.withdraw().await {
+                    warn!(%error, "VIPs stay behind");
+                }
                 self.state.remove();
                 self.datapath.detach()?;
                 info!("stopped and detached");
