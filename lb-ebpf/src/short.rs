@@ -14,7 +14,7 @@ use crate::{
     state,
     tables::Tables,
     verdict::Forwarded,
-    wire::{eth, ipv4, tcp},
+    wire::{eth, ipv4, tcp, udp},
 };
 use lb_common::{
     flow::{self, FlowKey, V4, control, is_past, meta},
@@ -27,7 +27,7 @@ use lb_common::{
 const L3: usize = eth::HEADER;
 const L4: usize = L3 + ipv4::HEADER;
 
-/// Up to where the short way looks: the flags of a TCP header. A UDP datagram may be shorter, but not its frame.
+/// Up to where the short way looks: the flags of a TCP header. A UDP datagram may be shorter, but no frame of Ethernet.
 const HEAD: usize = L4 + tcp::FLAGS + 1;
 
 /// Version 4, five words of header.
@@ -49,7 +49,8 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
     let fragment = u16::from_be(head.read::<u16, { L3 + ipv4::FRAGMENT }>());
     let protocol = head.read::<u8, { L3 + ipv4::PROTOCOL }>();
     let is_tcp = protocol == proto::TCP;
-    if packet_length < HEAD - L3
+    let header = if is_tcp { tcp::HEADER } else { udp::HEADER };
+    if packet_length < ipv4::HEADER + header
         || L3 + packet_length > length
         || fragment & (ipv4::OFFSET_MASK | ipv4::MORE_FRAGMENTS) != 0
         || (!is_tcp && protocol != proto::UDP)
@@ -64,6 +65,10 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
         protocol: protocol as u32,
     };
     let packet_length = packet_length as u32;
+    if features & feature::FLOWS == 0 {
+        let id = head.read::<u16, { L3 + ipv4::ID }>();
+        return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Stage::Open));
+    }
 
     let settings = tables.settings()?;
     let now = tables.now();

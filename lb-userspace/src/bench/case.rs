@@ -60,7 +60,7 @@ const MILLION: u32 = 1_000_000;
 const SERVERS: u32 = 256;
 
 const PLAIN: Setup = Setup {
-    features: 0,
+    features: feature::FLOWS,
     is_v6: false,
     table: MILLION,
     servers: SERVERS,
@@ -73,7 +73,7 @@ const fn case(name: &'static str, setup: Setup, traffic: Traffic) -> Case {
 }
 
 const fn tunnel(name: &'static str, method: Method, grows: usize) -> Case {
-    let setup = Setup { features: feature::TUNNELS, method, ..PLAIN };
+    let setup = Setup { features: feature::FLOWS | feature::TUNNELS, method, ..PLAIN };
     Case { grows, ..case(name, setup, Established(1)) }
 }
 
@@ -103,10 +103,10 @@ pub(super) const CASES: [Case; 27] = [
     tunnel("ipip_hot", Method::Ipip, 20),
     tunnel("gre_hot", Method::Gre, 24),
     tunnel("gue_hot", Method::Gue, 32),
-    case("dr6_hot", Setup { features: feature::IPV6, is_v6: true, ..PLAIN }, Established(1)),
+    case("dr6_hot", Setup { features: feature::FLOWS | feature::IPV6, is_v6: true, ..PLAIN }, Established(1)),
     case("least_256", Setup { plan: Plan::Least, ..PLAIN }, New),
     case("least_1000", Setup { plan: Plan::Least, servers: 1000, ..PLAIN }, New),
-    case("stateless", Setup { plan: Plan::Stateless, ..PLAIN }, Established(MILLION)),
+    case("stateless", Setup { features: 0, plan: Plan::Stateless, ..PLAIN }, Established(MILLION)),
     case("all_features_hot", Setup { features: feature::ALL, ..PLAIN }, Established(1)),
     case("all_features_new_flow", Setup { features: feature::ALL, ..PLAIN }, New),
     Case { cpus: 2, ..case("dr_hot_2cpu", PLAIN, Established(2)) },
