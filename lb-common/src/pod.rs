@@ -44,7 +44,7 @@ pod!(
     Server = 64,
     Service = 32,
     ServiceKey = 20,
-    Settings = 256,
+    Settings = 272,
     Slot = 8,
     Thresholds = 8,
     Tunnels = 8,

@@ -48,6 +48,9 @@ pub struct Settings {
     /// Prefixes that new flows are limited by, as masks.
     pub source_mask_v4: Addr,
     pub source_mask_v6: Addr,
+    /// The director's own IPv6 address: where errors about packets for a prefix come from, of whose addresses none need be
+    /// the director's. Zero if it has none.
+    pub own_v6: Addr,
     pub pad: u32,
 }
 

@@ -8,7 +8,7 @@ use lb_common::{
         meta,
     },
     net::proto,
-    server::{Server, server_flag},
+    server::{Method, Server, server_flag},
     settings::{Settings, feature, switch},
     tcp,
 };
@@ -32,12 +32,30 @@ fn home<F: Family>(settings: &Settings, packet: &Packet) -> Home {
     flow::home::<F>(&settings.seed, &packet.key, settings.buckets[F::TABLE])
 }
 
+/// How a flow's packets get to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As the server says.
+    Server,
+    Direct,
+    Tunnel,
+}
+
+impl Way {
+    /// The way a flow keeps to, by its entry's meta word.
+    #[inline(always)]
+    pub const fn of(meta: u32) -> Self {
+        if meta & meta::TUNNEL != 0 { Self::Tunnel } else { Self::Direct }
+    }
+}
+
 /// A known flow's part in a packet's journey.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     pub server: u32,
     /// With this packet the flow is established, and so its template assured.
     pub assures: bool,
+    pub way: Way,
 }
 
 /// The server of a known flow, after the packet did to the flow what it does. `None` for an unknown flow, or one
@@ -60,7 +78,7 @@ pub fn follow<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     }
     let id = meta::server(entry.meta);
     let server = tables.server(id).ok_or(Reason::DroppedServerGone)?;
-    let mut known = Known { server: id, assures: false };
+    let mut known = Known { server: id, assures: false, way: Way::of(entry.meta) };
     let protocol = packet.key.protocol as u8;
     let current = control::state(entry.control);
     let available = server.has(server_flag::AVAILABLE);
@@ -170,10 +188,15 @@ pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     if state::is_confirmed(protocol, next, true) {
         bits |= control::CONFIRMED;
     }
-    let parent = if has_parent { meta::PARENT } else { 0 };
+    let mut flags = if has_parent { meta::PARENT } else { 0 };
+    if tables.features() & feature::TUNNELS != 0
+        && tables.server(server).is_some_and(|server| server.method != Method::Dr as u8)
+    {
+        flags |= meta::TUNNEL;
+    }
     let new = NewFlow {
         key: &packet.key,
-        meta: meta::pack(server, protocol as u32, parent),
+        meta: meta::pack(server, protocol as u32, flags),
         state_bits: bits,
         expires: state::expiry(settings, protocol, next, now),
         extra: [0; 2],

@@ -83,6 +83,7 @@ fn known<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T, trip: &mut Trip) 
             flow::follow::<V4, T>(tables, settings, packet, now)?
         };
         let Some(known) = known else { return Ok(Next::Stage(Stage::Open)) };
+        trip.way = known.way;
         if known.assures {
             trip.server = known.server;
             return Ok(Next::Stage(Stage::Assure));
@@ -105,7 +106,7 @@ pub(crate) fn on<R: Room, T: Tables>(
     fragment::lead(tables, settings, &trip.packet, trip.server, now);
     tables.account(trip.server, trip.is_new, trip.packet.length);
     let server = tables.server(trip.server).ok_or(Reason::DroppedServerGone)?;
-    if forward::is_tunnel(tables, server) {
+    if forward::is_tunnel(tables, server, trip.way) {
         let has_checksum = server.has(server_flag::CHECKSUM);
         return Ok(Next::Stage(if has_checksum { Stage::Sum } else { Stage::Tunnel }));
     }

@@ -14,7 +14,7 @@ use lb_common::{
     counters::Reason,
     net::{Addr, Mac, proto},
     service::{Service, service_flag},
-    settings::Settings,
+    settings::{Settings, feature},
 };
 
 /// Bytes of an IPv4 error: the least every host takes (RFC 1812 §4.3.2.3), so 548 of the packet.
@@ -79,7 +79,7 @@ pub fn send<R: Room, T: Tables>(
     if !tables.allow(Allowance::Icmp, settings.icmp_per_second, admit::second(settings, now)) {
         return withheld(stop.reason);
     }
-    match about(frame, tables, packet, stop.error) {
+    match about(frame, tables, settings, packet, stop.error) {
         Some(()) => stop.reason,
         None => Reason::DroppedNoRoom,
     }
@@ -102,13 +102,22 @@ const fn withheld(reason: Reason) -> Reason {
 fn about<R: Room, T: Tables>(
     frame: &mut Frame<R>,
     tables: &T,
+    settings: &Settings,
     packet: &Packet,
     error: IcmpError,
 ) -> Option<()> {
     let l3 = packet.l3;
     let at = packet.quote;
     let length = (l3 + packet.length as usize).checked_sub(at)?;
-    let (from, to) = (packet.key.vip, packet.key.client);
+    let (mut from, to) = (packet.key.vip, packet.key.client);
+    // The source has to be an address of the sender's (RFC 4443 §2.2). A VIP is; what merely matches a prefix need not be.
+    if packet.is_v6
+        && tables.features() & feature::PREFIXES != 0
+        && settings.own_v6 != Addr::default()
+        && !service::is_exact(tables, &from)
+    {
+        from = settings.own_v6;
+    }
     let (header, largest) =
         if packet.is_v6 { (ipv6::HEADER, LARGEST_V6) } else { (ipv4::HEADER, LARGEST_V4) };
     let room = largest - header - icmp::HEADER;

@@ -85,7 +85,13 @@ fn among(set: &MatchSet, protocol: u8, port: u16) -> u32 {
 /// True if the address belongs to any service, whatever the port.
 #[inline(always)]
 pub fn is_vip<T: Tables>(tables: &T, address: &Addr) -> bool {
+    is_exact(tables, address)
+        || (tables.features() & feature::PREFIXES != 0 && tables.matches(address).is_some())
+}
+
+/// True if the address is a service's by itself, not by a prefix.
+#[inline(always)]
+pub fn is_exact<T: Tables>(tables: &T, address: &Addr) -> bool {
     let key = ServiceKey { address: *address, kind: key_kind::VIP, ..Default::default() };
     tables.service_at(&key).is_some()
-        || (tables.features() & feature::PREFIXES != 0 && tables.matches(address).is_some())
 }

@@ -6,7 +6,9 @@
 //! instructions, because all that is in question fits into registers.
 
 use crate::{
-    checksum, forward,
+    checksum,
+    flow::Way,
+    forward,
     frame::{Frame, Room},
     parse::{Fragment, Packet},
     settle,
@@ -79,7 +81,7 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
         }
         flow::prepare::<V4, T>(tables, &home);
         let id = head.read::<u16, { L3 + ipv4::ID }>();
-        return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Stage::Open));
+        return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Way::Server, Stage::Open));
     };
     let current = control::state(entry.control);
     if control::is_half_open(entry.control) || is_past(entry.expires(), now) || flags & flag::SYN != 0 {
@@ -90,7 +92,8 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
     }
     let id = meta::server(entry.meta);
     let server = tables.server(id)?;
-    let is_tunnel = forward::is_tunnel(tables, server);
+    let way = Way::of(entry.meta);
+    let is_tunnel = forward::is_tunnel(tables, server, way);
     let ttl = head.read::<u8, { L3 + ipv4::TTL }>();
     if !server.has(server_flag::AVAILABLE) || (!is_tunnel && !is_plain(server, features, packet_length, ttl))
     {
@@ -102,7 +105,7 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
     if is_tunnel {
         let stage = if server.has(server_flag::CHECKSUM) { Stage::Sum } else { Stage::Tunnel };
         let packet = packet(key, packet_length, flags, head.read::<u16, { L3 + ipv4::ID }>());
-        return Some(go_on(tables, packet, id, stage));
+        return Some(go_on(tables, packet, id, way, stage));
     }
     let sum = head.read::<u16, { L3 + ipv4::CHECKSUM }>();
     let old = u16::from_be_bytes([ttl, protocol]).to_be();
@@ -141,8 +144,9 @@ fn packet(key: FlowKey, length: u32, event: u8, id: u16) -> Packet {
 
 /// On with a stage of the long way.
 #[inline(always)]
-fn go_on<T: Tables>(tables: &T, packet: Packet, server: u32, stage: Stage) -> Next {
+fn go_on<T: Tables>(tables: &T, packet: Packet, server: u32, way: Way, stage: Stage) -> Next {
     let mut trip = Trip::new(packet);
     trip.server = server;
+    trip.way = way;
     settle(tables, &mut trip, Ok(Next::Stage(stage)))
 }

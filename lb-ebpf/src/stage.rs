@@ -3,7 +3,7 @@
 
 use crate::{
     admit,
-    flow::{self, Family},
+    flow::{self, Family, Way},
     forward,
     frame::{Frame, Room},
     icmp, on,
@@ -39,6 +39,7 @@ pub struct Trip {
     pub packet: Packet,
     /// 0 until there is one.
     pub server: u32,
+    pub way: Way,
     pub service: u32,
     pub memory: Memory,
     /// This packet opened the flow, or is one by itself.
@@ -54,6 +55,7 @@ impl Trip {
         Self {
             packet,
             server: 0,
+            way: Way::Server,
             service: 0,
             memory: Memory::Flow,
             is_new: false,

@@ -52,6 +52,9 @@ pub mod meta {
     pub const PARENT: u32 = 1 << 24;
     /// A template one of whose flows was established or answered (IPVS: ASSURED).
     pub const ASSURED: u32 = 1 << 25;
+    /// The flow was opened while its server was behind a tunnel. A flow keeps to its way (DR or tunnel) when the server's
+    /// method is changed, as in IPVS.
+    pub const TUNNEL: u32 = 1 << 26;
 
     #[inline(always)]
     pub const fn pack(server: u32, protocol: u32, flags: u32) -> u32 {

@@ -7,6 +7,7 @@ mod size;
 
 use crate::{
     checksum,
+    flow::Way,
     frame::{Frame, Room},
     parse::Packet,
     reply,
@@ -26,12 +27,14 @@ use outer::Inner;
 /// For `ok_or`: bytes that were there a moment ago, or headroom that the driver does not have.
 const NO_ROOM: Stop = Stop::new(Reason::DroppedNoRoom);
 
-/// True if the server is behind a tunnel, which is a stage of its own.
+/// True if the packet goes into a tunnel, which is a stage of its own. One of a flow that did so before its server was
+/// changed to DR goes on as IPIP, which is what a tunnel is if nothing else is said.
 #[inline(always)]
-pub fn is_tunnel<T: Tables>(tables: &T, server: &Server) -> bool {
-    tables.features() & feature::TUNNELS != 0
-        && server.method != Method::Dr as u8
-        && !server.has(server_flag::LOCAL)
+pub fn is_tunnel<T: Tables>(tables: &T, server: &Server, way: Way) -> bool {
+    if tables.features() & feature::TUNNELS == 0 || server.has(server_flag::LOCAL) {
+        return false;
+    }
+    way == Way::Tunnel || (way == Way::Server && server.method != Method::Dr as u8)
 }
 
 /// Direct routing.

@@ -73,7 +73,7 @@ pub enum DesiredError {
 pub fn desired(world: &World<'_>) -> Result<Desired, DesiredError> {
     let Keys { places, prefixes } = keys(world.model, |at| world.assigned[at].id)?;
     let contents = Contents {
-        settings: settings(world.model, world.base),
+        settings: Settings { own_v6: own_v6(world.next_hops), ..settings(world.model, world.base) },
         places,
         prefixes,
         denied: world.model.admission.deny.iter().copied().collect(),
@@ -310,10 +310,16 @@ fn server_entry(config: &model::Server, hop: Option<&NextHop>, model: &Model, se
     for (tag, known) in entry.vlan.iter_mut().zip(&hop.vlan) {
         *tag = known.id;
     }
-    if config.method.is_tunnel() {
-        entry.source = Addr::from(source(config, hop, model));
-    }
+    // Also for DR: flows that were opened while the method was another keep to it.
+    entry.source = Addr::from(source(config, hop, model));
     entry
+}
+
+/// The director's IPv6 address on the way to its servers; of several, to the lowest.
+fn own_v6(next_hops: &NextHopTable) -> Addr {
+    let usable = next_hops.iter().filter_map(|(rip, hop)| Some((rip, hop.as_ref().ok()?)));
+    let of_v6 = usable.filter(|(rip, hop)| rip.is_ipv6() && !hop.local && !hop.source.is_unspecified());
+    of_v6.min_by_key(|(rip, _)| **rip).map_or(Addr::default(), |(_, hop)| Addr::from(hop.source))
 }
 
 fn settings(model: &Model, base: Base) -> Settings {

@@ -44,9 +44,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// How long nothing is swept while nothing ends: the rounds of what lblc and lblcr forget.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The recorded kernel's tick. With `expire_nodest_conn` it takes the flows of a removed server out at the second tick
-/// after the removal; the daemon's sweeper does so within a second.
-const EVICTION_TICK: Duration = Duration::from_millis(4);
+/// With `expire_nodest_conn` the kernel takes the flows of a removed server out some ticks after the removal; the daemon's
+/// sweeper does so within a second.
+const EVICTION: Duration = Duration::from_millis(20);
 
 /// What left the tables other than by a packet of its own: an idle flow or template that ended.
 #[derive(Clone, Copy, Debug)]
@@ -193,8 +193,7 @@ impl<'e, E: Datapath> Director<'e, E> {
         let before = self.held.clone();
         let done = edit(&mut self.held).and_then(|()| self.reconcile());
         if self.model.ipvs.expire_nodest_conn {
-            let ticks = self.reached.as_micros() / EVICTION_TICK.as_micros() + 2;
-            self.evicts = Some(EVICTION_TICK * ticks as u32);
+            self.evicts = Some(self.reached + EVICTION);
         }
         if done.is_err() {
             self.held = before;
@@ -243,6 +242,14 @@ impl<'e, E: Datapath> Director<'e, E> {
         let left = self.remembered().iter().map(|what| what.left(now).max(0) as u32).min()?;
         let left = Duration::from_micros(u64::from(left) * 1_000_000 / u64::from(hz));
         Some(ceiled(self.at + left))
+    }
+
+    /// A removed server is about to be added again: whether its flows were taken out by then, if they were to be. That
+    /// is a race in the kernel, so a recording has to say.
+    pub(super) fn settle_evictions(&mut self, taken_out: bool) {
+        if self.evicts.take().is_some() && taken_out {
+            self.sweep();
+        }
     }
 
     /// What remembers too little to be told apart from a fault.
