@@ -69,7 +69,7 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
     let packet_length = packet_length as u32;
     if features & feature::FLOWS == 0 {
         let id = head.read::<u16, { L3 + ipv4::ID }>();
-        return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Stage::Open));
+        return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Way::Server, Stage::Open));
     }
 
     let settings = tables.settings()?;
