@@ -40,6 +40,8 @@ mod kernel {
 
     /// The director: every packet that comes in by an attached interface.
     #[xdp]
+    // The entry calls it; tail calls are only allowed in the entry itself.
+    #[inline(always)]
     pub(crate) fn lb(context: XdpContext) -> u32 {
         let next = begin(&mut frame(&context), &KernelMaps);
         // The one line a packet may log: it comes up only while programs are being replaced wrongly.
@@ -50,6 +52,7 @@ mod kernel {
         ($($name:ident = $stage:ident,)*) => {
             $(
                 #[xdp]
+                #[inline(always)]
                 pub(crate) fn $name(context: XdpContext) -> u32 {
                     let next = stage::run(Stage::$stage, &mut frame(&context), &KernelMaps);
                     act(&context, next, |_, _| {})

@@ -355,6 +355,7 @@ impl Fixture {
             source_flows_per_second: self.source_flows_per_second,
             source_mask_v4: Addr::from(self.source_masks[0]),
             source_mask_v6: Addr::from(self.source_masks[1]),
+            own_v6: Addr::default(),
             pad: 0,
         }
     }
