@@ -325,7 +325,7 @@ fn room<W: Words>(words: W, scratch: W, now: u32) -> Room {
             0
         };
         if class != 0 {
-            let age = if left < OLDEST { OLDEST - left } else { 0 };
+            let age = OLDEST.saturating_sub(left);
             let score = class << 30 | age << 3 | way;
             if score > scratch.load(0) {
                 scratch.store(0, score);
