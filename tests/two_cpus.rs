@@ -115,3 +115,27 @@ fn two_cpus_with_flows_of_their_own_count_every_flow_once() {
 fn two_cpus_with_the_same_flows_count_every_flow_once() {
     fight([packets(10_000..10_100, 1), packets(10_000..10_100, 2)]);
 }
+
+/// A table full of established flows, so that all others go beside it.
+fn filler() -> Vec<Vec<u8>> {
+    let segment = |port| eth().ipv4("203.0.113.9", "192.0.2.1").tcp(port, 80);
+    (1..400).flat_map(|port| [segment(port).syn().build(), segment(port).ack(1).build()]).collect()
+}
+
+#[test]
+fn two_cpus_with_the_same_flows_beside_a_full_table_count_every_flow_once() {
+    let mut engine = director();
+    engine.run_at_once(&[filler()]);
+    let before = engine.noted(Note::Spilled);
+    engine.run_at_once(&[packets(10_000..10_008, 1), packets(10_000..10_008, 2)]);
+    let found = recount(&engine);
+    let spilled = engine.noted(Note::Spilled) - before;
+    println!("{spilled} spilled, {} flows beside the table", engine.spills().len());
+    assert!(spilled > 1000, "{spilled} flows spilled: they met too rarely");
+    assert_eq!(
+        engine.spilled() as usize,
+        engine.spills().len(),
+        "flows in the spill map: counted, and found"
+    );
+    assert_eq!(counted(&engine), found.loads, "active and inactive flows by server: counted, and found");
+}

@@ -221,7 +221,16 @@ pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
             return Some(meta::server(entry.meta));
         }
         Opened::Full | Opened::Contended => {
-            if !tables.spill_insert(&packet.key, |words| Entry::<F, T::Cells>::fill_spill(words, &new)) {
+            // A flow that ended keeps its place in the spill map until the sweeper comes by.
+            let place = if tables.spilled() != 0 { tables.spill(&packet.key) } else { None };
+            let spilled = match place {
+                Some(words) => Entry::<F, T::Cells>::refill_spill(words, &new),
+                None => {
+                    let fill = |words| Entry::<F, T::Cells>::fill_spill(words, &new);
+                    tables.spill_insert(&packet.key, fill)
+                }
+            };
+            if !spilled {
                 tables.note(Note::NotRemembered);
                 return None;
             }

@@ -1,7 +1,7 @@
 //! The map statics, and [`Tables`] over them. Names, kinds and writers: `lb_common`'s crate documentation.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::{bpf_get_prandom_u32, bpf_jiffies64},
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, lpm_trie::Key},
@@ -321,7 +321,8 @@ impl Tables for KernelMaps {
             &*draft
         };
         fill(MapWords(draft.as_ptr().cast_mut()));
-        if SPILL.insert(key, draft, 0).is_err() {
+        // Only if the key is not there: another CPU may have been faster, and its flow is counted.
+        if SPILL.insert(key, draft, u64::from(BPF_NOEXIST)).is_err() {
             return false;
         }
         if let Some(spilled) = SPILLED.get_ptr_mut(0) {

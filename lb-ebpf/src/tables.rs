@@ -92,8 +92,8 @@ pub trait Tables:
     /// The flow in the spill map, laid out as a bucket of one way.
     fn spill(&self, key: &FlowKey) -> Option<Self::Cells>;
 
-    /// Puts a flow into the spill map, laid out by `fill` over zeroes. False if the map is full. Counts towards
-    /// [`Tables::spilled`].
+    /// Puts a flow into the spill map, laid out by `fill` over zeroes. False if the map is full, or has the key. Counts
+    /// towards [`Tables::spilled`].
     fn spill_insert(&self, key: &FlowKey, fill: impl FnOnce(Self::Cells)) -> bool;
 
     /// The servers a destination went to, laid out as `lb_common::locality::word` says.

@@ -122,12 +122,24 @@ impl<L: Layout, W: Words> Entry<L, W> {
         Some((Self { words, control, meta, layout: PhantomData }, key))
     }
 
-    /// Lays a new flow out as the spill map holds it, a bucket whose only way is way 0, over zeroes.
+    /// Lays a new flow out as the spill map holds it, a bucket whose only way is way 0. `words` are nobody else's: zeroes,
+    /// or claimed.
     #[inline(always)]
     pub fn fill_spill(words: W, new: &NewFlow<'_>) {
         words.store(EXPIRES, new.expires);
         words.store(ENTRIES + 2 * L::ADDRESS + 1, new.meta);
-        words.store(0, LIVE | new.state_bits);
+        words.store(0, words.load(0) & control::GENERATION_MASK | LIVE | new.state_bits);
+    }
+
+    /// Lays a new flow out where one of the same key ended and is still in the spill map. False if a flow is there.
+    #[inline(always)]
+    pub fn refill_spill(words: W, new: &NewFlow<'_>) -> bool {
+        let old = words.load(0);
+        if old & (LIVE | BUSY) != 0 || !words.swap(0, old, control::released(old) | BUSY) {
+            return false;
+        }
+        Self::fill_spill(words, new);
+        true
     }
 
     /// The live flow in a value of the spill map. The key is the map's; its words in the value are not used.

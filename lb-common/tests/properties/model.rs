@@ -232,7 +232,7 @@ impl<'a, L: Layout + std::fmt::Debug> Both<'a, L> {
         };
         // Which kind of room is taken is promised over both buckets; the oldest, within the one it is taken in.
         let kind = |room: &Room| std::mem::discriminant(room);
-        let best = rooms.iter().map(|room| room.0).max_by_key(|room| class(room)).unwrap();
+        let best = rooms.iter().map(|room| room.0).max_by_key(class).unwrap();
         assert_ne!(best, Room::None, "no room, and yet remembered");
         let (taken, victim) = match evicted {
             None => (Room::Empty, None),

@@ -3,8 +3,8 @@
 use super::*;
 use crate::maps::{Mapped, StoreError};
 use lb_common::flow::{
-    AtomicU32, Buckets, Entry, FlowKey, NewFlow, Opened, SPILL_WORDS, Shared, WAYS, control, home, load_word,
-    open,
+    AtomicU32, Buckets, Entry, FlowKey, NewFlow, Opened, SCRATCH, SPILL_WORDS, Shared, WAYS, control, home,
+    load_word, open,
 };
 use lb_common::locality::{LOCALITY_WORDS, LocalityKey, word};
 use lb_common::net::{Addr, proto};
@@ -64,7 +64,7 @@ impl Memory {
         };
         let home = home::<L>(&SEED, &flow.key, table.buckets());
         assert!(matches!(
-            open::<L, _>(table, Shared(&[AtomicU32::new(0)]), &home, &new, NOW),
+            open::<L, _>(table, Shared(&[const { AtomicU32::new(0) }; SCRATCH]), &home, &new, NOW),
             Opened::New { evicted: None, .. }
         ));
         flow::bind(self.tables().load(flow.server).unwrap(), None, flow.active);
@@ -81,7 +81,7 @@ impl Memory {
         };
         let home = home::<Templates>(&SEED, &key, table.buckets());
         assert!(matches!(
-            open::<Templates, _>(&table, Shared(&[AtomicU32::new(0)]), &home, &new, NOW),
+            open::<Templates, _>(&table, Shared(&[const { AtomicU32::new(0) }; SCRATCH]), &home, &new, NOW),
             Opened::New { .. }
         ));
         flow::bind_template(self.tables().load(server).unwrap(), None);
@@ -421,7 +421,7 @@ fn a_sweep_of_a_million_flows_takes_a_fraction_of_a_second() {
             extra: [0; 2],
         };
         let home = home::<V4>(&SEED, &key, table.buckets());
-        open::<V4, _>(&table, Shared(&[AtomicU32::new(0)]), &home, &new, NOW);
+        open::<V4, _>(&table, Shared(&[const { AtomicU32::new(0) }; SCRATCH]), &home, &new, NOW);
     }
     let (mut tally, mut children) = (Tally::default(), Children::default());
     let began = std::time::Instant::now();

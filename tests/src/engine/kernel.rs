@@ -126,6 +126,11 @@ impl Kernel {
         });
     }
 
+    /// What the datapath takes for the number of flows in the spill map.
+    pub fn spilled(&self) -> u32 {
+        self.arrays.spilled.words()[0].load(Ordering::Acquire)
+    }
+
     /// Packets counted under each reason.
     fn counts(&self) -> Vec<u64> {
         Reason::ALL.iter().map(|reason| self.reason(*reason)).collect()
