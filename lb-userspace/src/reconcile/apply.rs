@@ -84,7 +84,7 @@ impl Applier {
         match op {
             MapOp::Settings(settings) => {
                 store.put_settings(settings)?;
-                contents.settings = *settings;
+                contents.settings = **settings;
             }
             MapOp::Deny(prefix) => {
                 store.deny(*prefix)?;

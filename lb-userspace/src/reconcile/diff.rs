@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One step. Several map operations where the datapath cannot tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
-    Settings(Settings),
+    Settings(Box<Settings>),
     Deny(IpNet),
     Allow(IpNet),
     /// A number is given to a new server: whatever was counted under it before is cleared.
@@ -47,7 +47,7 @@ pub fn diff(current: &Contents, desired: &Desired) -> Vec<MapOp> {
     let wanted = &desired.contents;
     let mut ops = Vec::new();
     if current.settings != wanted.settings {
-        ops.push(MapOp::Settings(wanted.settings));
+        ops.push(MapOp::Settings(Box::new(wanted.settings)));
     }
     ops.extend(wanted.denied.difference(&current.denied).map(|prefix| MapOp::Deny(*prefix)));
     servers(current, wanted, &mut ops);
