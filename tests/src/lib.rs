@@ -4,6 +4,7 @@ pub mod cases;
 pub mod director;
 pub mod engine;
 pub mod lab;
+pub mod live;
 pub mod netns;
 pub mod packet;
 pub mod random;

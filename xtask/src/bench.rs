@@ -24,8 +24,8 @@ impl Bench {
         let mut build = host_cargo();
         let mut cargo = host_cargo();
         if self.live {
-            build.args(["build", "--package", "lb-tests", "--bin", "live"]);
-            cargo.args(["run", "--quiet", "--package", "lb-tests", "--bin", "live", "--"]);
+            build.args(["build", "--package", "lb-tests", "--bin", "lb-live"]);
+            cargo.args(["run", "--quiet", "--package", "lb-tests", "--bin", "lb-live", "--"]);
         } else {
             build.args(["build", "--package", "lb-userspace", "--bin", "lb"]);
             cargo.args(["run", "--quiet", "--package", "lb-userspace", "--bin", "lb", "--", "bench"]);

@@ -5,7 +5,7 @@ use lb_common::counters::Reason;
 use lb_common::server::Method;
 use lb_common::settings::feature;
 
-use super::director::{Plan, Setup};
+use super::director::{LOOPBACK, Plan, Setup};
 use super::wrapped::{PEER, Whose};
 
 /// The program of a case.
@@ -66,6 +66,7 @@ const PLAIN: Setup = Setup {
     servers: SERVERS,
     plan: Plan::Cycle,
     method: Method::Dr,
+    ifindex: LOOPBACK,
 };
 
 const fn case(name: &'static str, setup: Setup, traffic: Traffic) -> Case {
@@ -164,7 +165,10 @@ impl Case {
     pub(super) fn reason(&self) -> Reason {
         match self.traffic {
             Strange => Reason::PassedNoService,
-            Established(_) | New | Flood(_) => Reason::Transmitted,
+            Established(_) | New | Flood(_) => match self.subject {
+                Subject::Director(Setup { ifindex, .. }) if ifindex != LOOPBACK => Reason::Redirected,
+                _ => Reason::Transmitted,
+            },
         }
     }
 

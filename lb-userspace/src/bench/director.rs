@@ -24,9 +24,8 @@ const SERVICE: u32 = 0;
 /// Occupancy a flow table is made for, in percent: as the director sizes its own.
 const FULL: u64 = 85;
 
-/// `BPF_PROG_TEST_RUN` says packets came in by the loopback interface, whose index is 1 in every network namespace;
-/// servers behind the same interface are sent to by `XDP_TX`.
-const INGRESS: u32 = 1;
+/// Where `BPF_PROG_TEST_RUN` says packets came in: the loopback interface, whose index is 1 in every network namespace.
+pub(super) const LOOPBACK: u32 = 1;
 
 /// How the service schedules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +49,8 @@ pub(super) struct Setup {
     pub(super) servers: u32,
     pub(super) plan: Plan,
     pub(super) method: Method,
+    /// The interface servers are behind; what comes in by the same one is sent by `XDP_TX`.
+    pub(super) ifindex: u32,
 }
 
 pub(super) struct Director {
@@ -99,6 +100,12 @@ impl Director {
     /// The program that is attached to interfaces elsewhere.
     pub(super) fn fd(&mut self) -> Result<ProgramFd, BenchError> {
         super::fd(self.program("lb")?, "lb")
+    }
+
+    /// Puts the program on an interface of this thread's network namespace, in its driver, for as long as the director
+    /// lives.
+    pub(super) fn attach(&mut self, ifindex: u32) -> Result<(), BenchError> {
+        super::attach(self.program("lb")?, "lb", ifindex)
     }
 
     fn settings(&mut self, buckets: [u32; 3]) -> Result<(), BenchError> {
@@ -162,13 +169,13 @@ impl Director {
 
     /// Ids from 1 on.
     fn servers(&mut self) -> Result<(), BenchError> {
-        let Setup { servers, method, is_v6, .. } = self.setup;
+        let Setup { servers, method, is_v6, ifindex, .. } = self.setup;
         let mut map = self.array("SERVERS")?;
         for id in 1..=servers {
             let server = Server {
                 dmac: mac(id),
                 smac: frame::DIRECTOR,
-                ifindex: INGRESS,
+                ifindex,
                 method: method as u8,
                 flags: server_flag::AVAILABLE | server_flag::REACHABLE,
                 mtu: 1500,

@@ -11,6 +11,7 @@
 mod case;
 mod director;
 mod frame;
+mod live;
 mod measure;
 mod report;
 mod running;
@@ -18,9 +19,10 @@ mod wrapped;
 
 use aya::EbpfError;
 use aya::maps::MapError;
-use aya::programs::{ProgramError, ProgramFd, Xdp};
+use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use nix::errno::Errno;
 
+pub use live::{LiveRound, Station, live_cases};
 pub use measure::{Options, run};
 pub use report::{Figure, Report};
 
@@ -73,4 +75,12 @@ impl BenchError {
 fn fd(program: &Xdp, name: &'static str) -> Result<ProgramFd, BenchError> {
     let fd = program.fd().map_err(|source| BenchError::program(name, source))?;
     fd.try_clone().map_err(|source| BenchError::program(name, ProgramError::IOError(source)))
+}
+
+/// Attaches a loaded program to an interface's driver.
+fn attach(program: &mut Xdp, name: &'static str, ifindex: u32) -> Result<(), BenchError> {
+    program
+        .attach_to_if_index(ifindex, XdpMode::Driver)
+        .map(drop)
+        .map_err(|source| BenchError::program(name, source))
 }

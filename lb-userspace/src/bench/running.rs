@@ -4,6 +4,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use lb_common::bench::Reset;
+use lb_common::counters::{Reason, Verdict};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -14,8 +15,10 @@ use super::frame::{self, Segment};
 use super::wrapped::{Run, Target, Whose, Wrapped};
 
 /// `enum xdp_action`.
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
 
 /// First flow of the second CPU, where CPUs open flows of their own.
 const SECOND_CPU: u64 = 1 << 31;
@@ -108,7 +111,7 @@ impl Running {
         }
         let before = self.counts()?;
         let runs = on_cpus(&self.wrapped, cpus, self.case.whose(), repeat)?;
-        let expected = if self.case.traffic == Traffic::Strange { XDP_PASS } else { XDP_TX };
+        let expected = action(&self.case);
         if let Some(run) = runs.iter().find(|run| run.action != expected) {
             return Err(self.wrong(format!("the program returned {} and not {expected}", run.action)));
         }
@@ -131,6 +134,22 @@ impl Running {
             }
         }
         Ok(mean(&runs))
+    }
+
+    /// Puts the case's program on an interface of this thread's network namespace.
+    pub(super) fn attach(&mut self, ifindex: u32) -> Result<(), BenchError> {
+        match (&mut self.director, self.case.subject.own()) {
+            (Some(director), _) => director.attach(ifindex),
+            (None, Some(own)) => self.wrapped[0].attach(own, ifindex),
+            (None, None) => Err(BenchError::Missing("program")),
+        }
+    }
+
+    /// Packets a director has sent by the interface they came in by; nothing where the program does not count.
+    pub(super) fn transmitted(&self) -> Result<Option<u64>, BenchError> {
+        let counts =
+            self.director.as_ref().map(|director| director.counts(Reason::Transmitted)).transpose()?;
+        Ok(counts.map(|counts| counts.expected))
     }
 
     /// What must be so when all rounds are over.
@@ -196,14 +215,14 @@ impl Running {
 
     /// Sends one packet and looks at it.
     fn try_one(&mut self) -> Result<(), BenchError> {
-        let (action, out) = self.wrapped[0].once(self.case.whose())?;
+        let (returned, out) = self.wrapped[0].once(self.case.whose())?;
         if self.case.traffic == Traffic::New {
             self.opened += 1;
         }
-        let expected = if self.case.traffic == Traffic::Strange { XDP_PASS } else { XDP_TX };
+        let expected = action(&self.case);
         let sent = segment(&self.case, 0, Segment::Ack);
-        if action != expected || out.len() != sent.len() + self.case.grows {
-            return Err(self.wrong(format!("the packet came back as {action} with {} bytes", out.len())));
+        if returned != expected || out.len() != sent.len() + self.case.grows {
+            return Err(self.wrong(format!("the packet came back as {returned} with {} bytes", out.len())));
         }
         if let Some(director) = &self.director
             && self.case.traffic != Traffic::Strange
@@ -261,8 +280,18 @@ impl Running {
     }
 }
 
+/// What the program is to return for the case's packets.
+fn action(case: &Case) -> u32 {
+    match case.reason().verdict() {
+        Verdict::Transmit | Verdict::Reply => XDP_TX,
+        Verdict::Redirect => XDP_REDIRECT,
+        Verdict::Pass => XDP_PASS,
+        Verdict::Drop => XDP_DROP,
+    }
+}
+
 /// A packet of the case's first flows.
-fn segment(case: &Case, number: u32, kind: Segment) -> Vec<u8> {
+pub(super) fn segment(case: &Case, number: u32, kind: Segment) -> Vec<u8> {
     if case.is_v6() {
         return frame::v6(kind);
     }
@@ -295,7 +324,7 @@ fn on_cpus(wrapped: &[Wrapped], cpus: &[usize], whose: Whose, repeat: u32) -> Re
     })
 }
 
-fn move_to(cpu: usize) -> Result<(), BenchError> {
+pub(super) fn move_to(cpu: usize) -> Result<(), BenchError> {
     let mut only = CpuSet::new();
     let failed = |source| BenchError::Cpu { cpu, source };
     only.set(cpu).map_err(failed)?;

@@ -2,7 +2,7 @@
 
 use aya::maps::HashMap;
 use aya::maps::{Array, PerCpuArray, ProgramArray};
-use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::bench::{PEER_FLOWS, PEER_SERVERS, PeerServer, PeerService, Reset};
 use lb_common::net::{Be16, Mac, proto};
@@ -47,6 +47,9 @@ pub(super) const PEER: &str = "hash_lru";
 
 /// Room for flows in a peer's table that is not used; the kernel takes no less for an LRU map's CPUs.
 const NO_PEER: u32 = 1024;
+
+/// Frames handed over at once: what a busy network card's driver does, too.
+const BATCH: u32 = 64;
 
 pub(super) struct Wrapped {
     ebpf: Ebpf,
@@ -108,6 +111,39 @@ impl Wrapped {
         let result = program.test_run(options).map_err(|source| BenchError::program(name, source))?;
         let after = thread_time()?;
         Ok(Run { action: result.return_value, each: (after - before) / f64::from(repeat) })
+    }
+
+    /// Sends so many frames out of an interface of this thread's network namespace. The target must return `XDP_TX`.
+    pub(super) fn send(&self, whose: Whose, packets: u32, ifindex: u32) -> Result<(), BenchError> {
+        let name = whose.program();
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, self.frame.len() as u32, 0, ifindex, 0, 0];
+        let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let options = TestRunOptions {
+            data_in: Some(&self.frame),
+            ctx_in: Some(&context),
+            repeat: packets,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::new()
+        };
+        self.program(name)?.test_run(options).map_err(|source| BenchError::program(name, source)).map(drop)
+    }
+
+    /// Attaches a program of the benchmark's own, loading it if it is not the target.
+    pub(super) fn attach(&mut self, name: &'static str, ifindex: u32) -> Result<(), BenchError> {
+        let program = self.program_mut(name)?;
+        if program.fd().is_err() {
+            program.load().map_err(|source| BenchError::program(name, source))?;
+        }
+        super::attach(program, name, ifindex)
+    }
+
+    /// Packets that came to the program `sink`.
+    pub(super) fn arrived(&self) -> Result<u64, BenchError> {
+        let failed = |source| BenchError::map("ARRIVED", source);
+        let map = self.ebpf.map("ARRIVED").ok_or(BenchError::Missing("ARRIVED"))?;
+        let arrived = PerCpuArray::<_, u64>::try_from(map).and_then(|map| map.get(&0, 0)).map_err(failed)?;
+        Ok(arrived.iter().sum())
     }
 
     /// Runs the program once; its verdict and the packet.

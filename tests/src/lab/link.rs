@@ -57,6 +57,15 @@ pub(crate) fn connect_director(nic: &End<'_>, port: &End<'_>, mtu: u32) -> Resul
     xdp::attach(port.namespace, port.interface, Verdict::Pass)
 }
 
+/// Index of an interface in its namespace.
+pub fn index(namespace: &Namespace, interface: &str) -> Result<u32, LabError> {
+    let output = namespace.output(Command::new("ip").args(["-j", "link", "show", "dev", interface]))?;
+    serde_json::from_str(&output)
+        .ok()
+        .and_then(|json: serde_json::Value| u32::try_from(json[0]["ifindex"].as_u64()?).ok())
+        .ok_or(LabError::Counters { interface: interface.to_owned(), output })
+}
+
 /// Frames an interface has passed, XDP's included, since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkCounters {
