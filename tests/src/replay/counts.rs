@@ -73,6 +73,21 @@ impl Ledger {
         Err(format!("weight/active/inactive of {}", words.join("; ")))
     }
 
+    /// Whether only the connections of servers at some addresses differ.
+    pub(super) fn differs_only_at(&self, rows: &[ServiceRow], is_one: impl Fn(std::net::IpAddr) -> bool) -> bool {
+        let got = self.listed(rows);
+        let excused: std::collections::BTreeSet<String> = rows
+            .iter()
+            .flat_map(|row| row.dests.iter().map(|(at, ..)| (&row.svc, at.0)))
+            .filter(|(_, at)| is_one(at.ip()))
+            .map(|(service, at)| self.name(service, at))
+            .collect();
+        let rest = |all: &BTreeMap<String, Counts>| -> BTreeMap<String, Counts> {
+            all.iter().filter(|(name, _)| !excused.contains(*name)).map(|(name, c)| (name.clone(), *c)).collect()
+        };
+        rest(&got) == rest(&self.servers) && got.len() == self.servers.len()
+    }
+
     /// Whether the numbers agree if `more` may be counted as well and `less` need not be.
     pub(super) fn is_within(&self, rows: &[ServiceRow], more: &[Doubtful], less: &[Doubtful]) -> bool {
         let got = self.listed(rows);

@@ -29,7 +29,8 @@ use crate::traces::trace::{Conn, Endpoint, Ran, ServiceRow};
 
 /// What the program has to be able to do for any recording. The others turn packets away, which needs limits that
 /// no recording sets.
-pub const FEATURES: u32 = feature::ANY_PORT
+pub const FEATURES: u32 = feature::FLOWS
+    | feature::ANY_PORT
     | feature::PREFIXES
     | feature::IPV6
     | feature::PERSISTENCE

@@ -45,6 +45,16 @@ pub enum LeftOut {
     /// A packet without DF that does not fit: the kernel fragments it, an XDP director tells its sender.
     #[strum(to_string = "packets too big, without DF, which IPVS fragments")]
     Fragmenting,
+    /// The kernel's IP input drops what asks for a source route, before IPVS and with it the local stack see it.
+    #[strum(to_string = "packets with a source route, which the recorded host drops on its own")]
+    SourceRoute,
+    /// Replies of a server on the director itself pass IPVS on their way out, and no XDP program.
+    #[strum(to_string = "connections of a server on the director itself")]
+    LocalReplies,
+    /// An error about a tunnel packet that reports the path's MTU: believed at once and however little it quotes. IPVS
+    /// tells the first client the MTU it had before, and of IPIP needs 48 bytes quoted.
+    #[strum(to_string = "how soon an MTU told by a tunnel error counts")]
+    TunnelMtu,
     /// Commands of the kernel's own tools, and measurements.
     #[strum(to_string = "shell commands and measurements")]
     Foreign,
@@ -167,6 +177,8 @@ struct Player<'a, E: Datapath> {
     segment: Segment,
     ledger: Ledger,
     played: Played,
+    /// The latest error about a tunnel that reported an MTU quoted less than IPVS wants of IPIP.
+    short_tunnel_error: bool,
 }
 
 fn from_ms(ms: f64) -> Duration {
@@ -201,7 +213,7 @@ impl<'a, E: Datapath> Player<'a, E> {
             segment.know_neighbour(*neighbour);
         }
         let ledger = Ledger::new(scenario, &trace.begin.order);
-        Self { director, scenario, trace, driver: Driver::new(), segment, ledger, played }
+        Self { director, scenario, trace, driver: Driver::new(), segment, ledger, played, short_tunnel_error: false }
     }
 
     /// Compares one thing and counts it where `of` says.
@@ -447,6 +459,11 @@ impl<'a, E: Datapath> Player<'a, E> {
             let what = "the frames sent are not those of the recording".to_owned();
             self.judge(|played| &mut played.frames, Some(recorded), Err(Wrong::Different(what)));
         }
+        if reports_mtu(event) {
+            let Body::Packet(packet) = &event.body else { return };
+            self.short_tunnel_error = packet.inner_len.unwrap_or(28) < IPIP_QUOTE;
+        }
+        let quotes_other = recorded_frames.is_some_and(|recorded| recorded.sent != frames);
         let is_fragmented = !event.frag.is_empty();
         let key = flow_key(event);
         let mut rest = wanted_frames.as_slice();
@@ -475,13 +492,27 @@ impl<'a, E: Datapath> Player<'a, E> {
                     result = Err(Wrong::LeftOut(LeftOut::Fragments));
                 } else if got.as_ref().is_some_and(|got| is_refused(wanted, got)) {
                     result = Err(Wrong::LeftOut(LeftOut::Fragmenting));
+                } else if got.as_ref().is_some_and(|got| got.is_empty() || is_sent_to_server(got))
+                    && wanted.is_empty()
+                    && has_source_route(event)
+                {
+                    result = Err(Wrong::LeftOut(LeftOut::SourceRoute));
+                } else if self.short_tunnel_error && got.as_ref().is_some_and(|got| is_too_big(got)) {
+                    result = Err(Wrong::LeftOut(LeftOut::TunnelMtu));
                 } else if let Some(why) = key.and_then(|key| self.excuse(&key, from_ms(recorded.t))) {
                     result = Err(Wrong::LeftOut(why));
                 }
             }
             if let (Some(got), Ok(()), true) = (&got, &result, recorded_frames.is_some()) {
                 for ((sighting, got), wanted) in got.iter().zip(wanted_frames) {
-                    let result = same_frame(wanted, got, &sighting.via);
+                    let mut result = same_frame(wanted, got, &sighting.via);
+                    if result.is_err() && reports_mtu(event) {
+                        // If this director refused what the recorded one let through, it quotes an earlier packet.
+                        let shown = if self.short_tunnel_error || quotes_other { HEAD } else { usize::MAX };
+                        let [wanted, got] = [wanted, got].map(|frame| without_mtu(frame, shown));
+                        result = same_frame(&wanted, &got, &sighting.via)
+                            .and(Err(Wrong::LeftOut(LeftOut::TunnelMtu)));
+                    }
                     self.judge(|played| &mut played.frames, Some(recorded), result);
                 }
             } else if let (Err(Wrong::LeftOut(why)), true) = (&result, recorded_frames.is_some()) {
@@ -567,6 +598,9 @@ impl<'a, E: Datapath> Player<'a, E> {
                     match self.ledger.is_within(&rows, &more, &less) {
                         true if reused => Err(Wrong::LeftOut(LeftOut::Reused)),
                         true => Err(Wrong::LeftOut(LeftOut::IdleEnd)),
+                        false if self.ledger.differs_only_at(&rows, |rip| self.director.is_local(rip)) => {
+                            Err(Wrong::LeftOut(LeftOut::LocalReplies))
+                        }
                         false => Err(Wrong::Different(what)),
                     }
                 }
@@ -610,6 +644,11 @@ impl<'a, E: Datapath> Player<'a, E> {
                 why = Some(LeftOut::IdleEnd);
             } else if may_stay.iter().any(|other| is_one(conn, other)) {
                 why = Some(LeftOut::IdleEnd);
+            } else if let Some(place) = left.iter().position(|other| {
+                is_one(conn, other) && self.director.is_local(conn.server.ip())
+            }) {
+                left.swap_remove(place);
+                why = Some(LeftOut::LocalReplies);
             } else if conn.vip.port() == UNUSABLE && conn.client.port() == 0 {
                 why = why.or(Some(LeftOut::UnusableTemplate));
             } else {
@@ -654,13 +693,50 @@ fn same_sightings(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> Result<()
     Err(Wrong::Different(format!("expected {}, got {}", shown(wanted), shown(&got))))
 }
 
+/// Bytes of an IPIP packet that IPVS needs to see quoted: two headers and the ports.
+const IPIP_QUOTE: usize = 20 + 20 + 8;
+
+/// An error about one of the director's tunnel packets that reports an MTU.
+fn reports_mtu(event: &PacketEvent) -> bool {
+    let Body::Packet(packet) = &event.body else { return false };
+    packet.op == PacketOp::IcmpErr
+        && packet.inner_last
+        && (packet.kind.unwrap_or(3), packet.code.unwrap_or(4)) == (3, 4)
+}
+
+/// Bytes of a frame in front of what an ICMP error quotes.
+const HEAD: usize = 14 + 20 + 8;
+
+/// The first bytes of an ICMP error with zeros for the MTU it reports and its checksum.
+fn without_mtu(frame: &[u8], shown: usize) -> Vec<u8> {
+    let mut frame = frame[..shown.min(frame.len())].to_vec();
+    for field in [36..38, 40..42] {
+        if let Some(bytes) = frame.get_mut(field) {
+            bytes.fill(0);
+        }
+    }
+    frame
+}
+
+/// Whether a packet asks for a strict or loose source route with its first option.
+fn has_source_route(event: &PacketEvent) -> bool {
+    let Body::Packet(packet) = &event.body else { return false };
+    matches!(packet.ipopts.0.first(), Some(131 | 137))
+}
+
+fn is_sent_to_server(got: &[(Sighting, Vec<u8>)]) -> bool {
+    got.iter().all(|(sighting, _)| matches!(sighting.to, To::Server(_)))
+}
+
+fn is_too_big(got: &[(Sighting, Vec<u8>)]) -> bool {
+    let too_big = |via: &Via| matches!(via, Via::Icmp { v6: false, kind: 3, code: 4, .. });
+    matches!(got, [(sighting, _)] if sighting.to == To::Router && too_big(&sighting.via))
+}
+
 /// Whether the kernel sent a packet on in fragments that the director answered with "fragmentation needed".
 fn is_refused(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> bool {
     let to_server = |sighting: &Sighting| matches!(sighting.to, To::Server(_));
-    let too_big = |via: &Via| matches!(via, Via::Icmp { v6: false, kind: 3, code: 4, .. });
-    wanted.len() > 1
-        && wanted.iter().all(to_server)
-        && matches!(got, [(sighting, _)] if sighting.to == To::Router && too_big(&sighting.via))
+    wanted.len() > 1 && wanted.iter().all(to_server) && is_too_big(got)
 }
 
 fn same_frame(wanted: &[u8], got: &[u8], via: &Via) -> Result<(), Wrong> {
