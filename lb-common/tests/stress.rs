@@ -99,11 +99,11 @@ fn run(world: &World, cpu: u64) {
         let (evicted, twin) = match flow::open(&table, Shared(&scratch), &home, &new, now) {
             Opened::New { evicted, twin, .. } => {
                 flow::bind(world.load(server), None, false);
-                (evicted, twin)
+                (evicted.who(), twin.who())
             }
             Opened::Known { evicted, .. } => {
                 world.twins.fetch_add(1, Relaxed);
-                (evicted, None)
+                (evicted.who(), None)
             }
             Opened::Full | Opened::Contended => {
                 world.not_remembered.fetch_add(1, Relaxed);

@@ -165,7 +165,7 @@ fn find<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     found
 }
 
-/// Remembers a new flow. The server its packets go to: another one than `server` if another CPU was faster, `None` if
+/// Remembers a new flow. The server its packets go to: another one than `server` if another CPU was faster, 0 if
 /// the flow could not be remembered. `has_parent`: it belongs to a persistence template.
 #[inline(always)]
 pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
@@ -175,7 +175,10 @@ pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
     server: u32,
     has_parent: bool,
     now: u32,
-) -> Option<u32> {
+) -> u32 {
+    // 0 and not `None`: LLVM loads the value of an absent `Option` from wherever it would have been spilled, which the
+    // verifier refuses.
+    let Some(scratch) = tables.scratch() else { return 0 };
     let home = &home::<F>(settings, packet);
     let protocol = packet.key.protocol as u8;
     // An ICMP error that is scheduled opens the flow it is about without being a packet of it.
@@ -201,24 +204,24 @@ pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
         expires: state::expiry(settings, protocol, next, now),
         extra: [0; 2],
     };
-    match flow::open::<F, T>(tables, tables.scratch()?, home, &new, now) {
+    match flow::open::<F, T>(tables, scratch, home, &new, now) {
         Opened::New { evicted, twin, .. } => {
             bind(tables, server, active);
-            if let Some(evicted) = evicted {
+            if let Some(evicted) = evicted.who() {
                 unbind(tables, evicted);
                 tables.note(Note::EvictedHalfOpen);
             }
-            if let Some(twin) = twin {
+            if let Some(twin) = twin.who() {
                 unbind(tables, twin);
                 tables.note(Note::Twin);
             }
         }
         Opened::Known { entry, evicted } => {
-            if let Some(evicted) = evicted {
+            if let Some(evicted) = evicted.who() {
                 unbind(tables, evicted);
             }
             tables.note(Note::Twin);
-            return Some(meta::server(entry.meta));
+            return meta::server(entry.meta);
         }
         Opened::Full | Opened::Contended => {
             // A flow that ended keeps its place in the spill map until the sweeper comes by.
@@ -232,13 +235,13 @@ pub fn open<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
             };
             if !spilled {
                 tables.note(Note::NotRemembered);
-                return None;
+                return 0;
             }
             tables.note(Note::Spilled);
             bind(tables, server, active);
         }
     }
-    Some(server)
+    server
 }
 
 #[inline(always)]

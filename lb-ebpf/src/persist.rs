@@ -122,10 +122,10 @@ pub fn pin<T: Tables>(
         if let Some(load) = tables.load(server) {
             flow::bind_template(load, thresholds(tables, server));
         }
-        if let Some(gone) = evicted {
+        if let Some(gone) = evicted.who() {
             unbind(tables, meta::server(gone.meta));
         }
-        if let Some(gone) = twin {
+        if let Some(gone) = twin.who() {
             unbind(tables, meta::server(gone.meta));
         }
     }

@@ -221,13 +221,12 @@ fn remember<F: Family, T: Tables + Buckets<F, Words = T::Cells>>(
         trip.is_new = state::is_attempt(packet);
     } else if !service.has(service_flag::ONE_PACKET) || packet.key.protocol != proto::UDP as u32 {
         let persistent = persist::is_on(tables, service);
-        match flow::open::<F, T>(tables, settings, packet, trip.server, persistent, now) {
-            Some(server) => trip.server = server,
-            None => {
-                trip.memory = Memory::None;
-                return Ok(Next::Stage(Stage::Choose));
-            }
+        let server = flow::open::<F, T>(tables, settings, packet, trip.server, persistent, now);
+        if server == NOBODY {
+            trip.memory = Memory::None;
+            return Ok(Next::Stage(Stage::Choose));
         }
+        trip.server = server;
     }
     Ok(Next::Stage(Stage::Forward))
 }

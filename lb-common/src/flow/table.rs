@@ -264,6 +264,18 @@ pub struct Evicted {
     pub meta: u32,
 }
 
+/// Not an `Option`: LLVM reads the value of an absent one from wherever it would have been spilled, which the kernel's
+/// verifier refuses.
+impl Evicted {
+    pub const NOBODY: Self = Self { control: 0, meta: 0 };
+
+    /// The flow that had to go, if one had to.
+    #[inline(always)]
+    pub const fn who(self) -> Option<Self> {
+        if self.control & LIVE != 0 { Some(self) } else { None }
+    }
+}
+
 /// A flow about to be remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow<'a> {
@@ -409,9 +421,8 @@ fn insert<L: Layout, W: Words>(
 
 /// Whom an insertion took the way from. Kept in `scratch`, because the stack of a BPF program is small.
 #[inline(always)]
-fn evicted<W: Words>(scratch: W) -> Option<Evicted> {
-    let control = scratch.load(1);
-    if control & LIVE != 0 { Some(Evicted { control, meta: scratch.load(2) }) } else { None }
+fn evicted<W: Words>(scratch: W) -> Evicted {
+    Evicted { control: scratch.load(1), meta: scratch.load(2) }
 }
 
 /// The live flow of `key` in one bucket, leaving out way `except` ([`WAYS`]: none). An expired one is found too:
@@ -469,9 +480,9 @@ pub enum Opened<L, W> {
     /// The flow is remembered. `evicted` made room; `twin` is the same flow as another CPU had just remembered it,
     /// taken out again because ours stands first. Both are to be taken off their servers' counts. (`twin` is
     /// `entry` itself if it was moved between the counts before it was found to stand second.)
-    New { entry: Entry<L, W>, evicted: Option<Evicted>, twin: Option<Evicted> },
+    New { entry: Entry<L, W>, evicted: Evicted, twin: Evicted },
     /// Another CPU remembered the same flow first; this is its entry. Ours is gone.
-    Known { entry: Entry<L, W>, evicted: Option<Evicted> },
+    Known { entry: Entry<L, W>, evicted: Evicted },
     /// Every way of both buckets holds an established flow.
     Full,
     /// Others kept claiming the same ways.
@@ -505,24 +516,24 @@ pub fn open<L: Layout, B: Buckets<L>>(
     let (other, other_in_second) = match find::<L, _>(first, new.key, home.tag, skip_first) {
         Some(other) => (other, false),
         None if home.first == home.second => {
-            return Opened::New { entry, evicted: evicted(scratch), twin: None };
+            return Opened::New { entry, evicted: evicted(scratch), twin: Evicted::NOBODY };
         }
         None => match find::<L, _>(second, new.key, home.tag, skip_second) {
             Some(other) => (other, true),
-            None => return Opened::New { entry, evicted: evicted(scratch), twin: None },
+            None => return Opened::New { entry, evicted: evicted(scratch), twin: Evicted::NOBODY },
         },
     };
     let other_first = (other_in_second, other.way()) < (in_second, own);
     let ours_goes = other_first && !is_past(other.expires(), now);
     let loser = if ours_goes { entry } else { other };
     let Some(control) = loser.withdraw() else {
-        return Opened::New { entry, evicted: evicted(scratch), twin: None };
+        return Opened::New { entry, evicted: evicted(scratch), twin: Evicted::NOBODY };
     };
     // Should a third CPU have moved ours between the counts, before it was counted at all, it is counted and taken off.
     if ours_goes && (control ^ new.state_bits) & ACTIVE == 0 {
         return Opened::Known { entry: other, evicted: evicted(scratch) };
     }
-    Opened::New { entry, evicted: evicted(scratch), twin: Some(Evicted { control, meta: loser.meta }) }
+    Opened::New { entry, evicted: evicted(scratch), twin: Evicted { control, meta: loser.meta } }
 }
 
 /// Takes an expired flow out; the caller accounts for it if this is true.

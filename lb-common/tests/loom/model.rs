@@ -211,10 +211,10 @@ impl Cpu {
         };
         let scratch = View::Scratch(&self.scratch);
         let (became, evicted, twin) = match flow::open::<V4, _>(&Of(table), scratch, &home, &new, NOW) {
-            Opened::New { evicted, twin, .. } => (Became::New, evicted, twin),
+            Opened::New { evicted, twin, .. } => (Became::New, evicted.who(), twin.who()),
             Opened::Known { entry, evicted } => {
                 assert_eq!(meta::server(entry.meta) / CPUS, number, "another flow's server");
-                (Became::Known, evicted, None)
+                (Became::Known, evicted.who(), None)
             }
             Opened::Full | Opened::Contended => (Became::NotRemembered, None, None),
         };

@@ -225,7 +225,7 @@ impl<'a, L: Layout + std::fmt::Debug> Both<'a, L> {
         let new = self.new_flow(&key, confirmed, timeout);
         let rooms = [home.first, home.second].map(|bucket| self.room(bucket));
         let opened = flow::open(&self.table, self.scratch, &home, &new, self.now);
-        let Opened::New { evicted, twin: None, .. } = opened else {
+        let Opened::New { evicted, twin: Evicted::NOBODY, .. } = opened else {
             assert!(matches!(opened, Opened::Full), "{opened:?}");
             assert!(rooms.iter().all(|room| room.0 == Room::None), "full with {rooms:?}");
             return;
@@ -234,7 +234,7 @@ impl<'a, L: Layout + std::fmt::Debug> Both<'a, L> {
         let kind = |room: &Room| std::mem::discriminant(room);
         let best = rooms.iter().map(|room| room.0).max_by_key(class).unwrap();
         assert_ne!(best, Room::None, "no room, and yet remembered");
-        let (taken, victim) = match evicted {
+        let (taken, victim) = match evicted.who() {
             None => (Room::Empty, None),
             Some(evicted) => {
                 let (victim, room) = self.victim(&evicted);
@@ -290,10 +290,11 @@ impl<'a, L: Layout + std::fmt::Debug> Both<'a, L> {
             Opened::Known { entry, evicted } => {
                 assert_eq!(entry.meta, old.meta);
                 assert!(!is_past(old.expires, self.now), "an expired flow was taken for a live one");
-                (evicted, None)
+                (evicted.who(), None)
             }
             Opened::New { entry, evicted, twin } => {
                 assert_eq!(entry.meta, new.meta);
+                let (evicted, twin) = (evicted.who(), twin.who());
                 // Its own victim, or its twin.
                 let gone = twin.or(evicted).expect("the copy was left");
                 assert_eq!((gone.control & BITS, gone.meta), (old.bits, old.meta));

@@ -65,7 +65,7 @@ impl Memory {
         let home = home::<L>(&SEED, &flow.key, table.buckets());
         assert!(matches!(
             open::<L, _>(table, Shared(&[const { AtomicU32::new(0) }; SCRATCH]), &home, &new, NOW),
-            Opened::New { evicted: None, .. }
+            Opened::New { evicted, .. } if evicted.who().is_none()
         ));
         flow::bind(self.tables().load(flow.server).unwrap(), None, flow.active);
     }

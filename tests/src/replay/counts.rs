@@ -74,7 +74,11 @@ impl Ledger {
     }
 
     /// Whether only the connections of servers at some addresses differ.
-    pub(super) fn differs_only_at(&self, rows: &[ServiceRow], is_one: impl Fn(std::net::IpAddr) -> bool) -> bool {
+    pub(super) fn differs_only_at(
+        &self,
+        rows: &[ServiceRow],
+        is_one: impl Fn(std::net::IpAddr) -> bool,
+    ) -> bool {
         let got = self.listed(rows);
         let excused: std::collections::BTreeSet<String> = rows
             .iter()
@@ -83,7 +87,10 @@ impl Ledger {
             .map(|(service, at)| self.name(service, at))
             .collect();
         let rest = |all: &BTreeMap<String, Counts>| -> BTreeMap<String, Counts> {
-            all.iter().filter(|(name, _)| !excused.contains(*name)).map(|(name, c)| (name.clone(), *c)).collect()
+            all.iter()
+                .filter(|(name, _)| !excused.contains(*name))
+                .map(|(name, c)| (name.clone(), *c))
+                .collect()
         };
         rest(&got) == rest(&self.servers) && got.len() == self.servers.len()
     }

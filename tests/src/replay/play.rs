@@ -213,7 +213,16 @@ impl<'a, E: Datapath> Player<'a, E> {
             segment.know_neighbour(*neighbour);
         }
         let ledger = Ledger::new(scenario, &trace.begin.order);
-        Self { director, scenario, trace, driver: Driver::new(), segment, ledger, played, short_tunnel_error: false }
+        Self {
+            director,
+            scenario,
+            trace,
+            driver: Driver::new(),
+            segment,
+            ledger,
+            played,
+            short_tunnel_error: false,
+        }
     }
 
     /// Compares one thing and counts it where `of` says.
@@ -644,9 +653,9 @@ impl<'a, E: Datapath> Player<'a, E> {
                 why = Some(LeftOut::IdleEnd);
             } else if may_stay.iter().any(|other| is_one(conn, other)) {
                 why = Some(LeftOut::IdleEnd);
-            } else if let Some(place) = left.iter().position(|other| {
-                is_one(conn, other) && self.director.is_local(conn.server.ip())
-            }) {
+            } else if let Some(place) =
+                left.iter().position(|other| is_one(conn, other) && self.director.is_local(conn.server.ip()))
+            {
                 left.swap_remove(place);
                 why = Some(LeftOut::LocalReplies);
             } else if conn.vip.port() == UNUSABLE && conn.client.port() == 0 {
