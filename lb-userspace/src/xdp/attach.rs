@@ -11,10 +11,15 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 use tracing::{debug, info, warn};
 
 /// What the names of pinned links begin with.
 pub(super) const LINK: &str = "link_";
+
+/// How often and after which pause an occupied interface is tried again.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where in the kernel the program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +170,19 @@ enum LinkError {
     Pin(#[from] aya::pin::PinError),
 }
 
+/// Attaches to an interface without a program, or one that is just losing it: the kernel takes a program off some
+/// milliseconds after its link was removed, so that a director started right after another one ended may come too early.
 fn attach_new(program: &mut Xdp, pin: &Path, ifindex: u32, native: bool) -> Result<PinnedLink, LinkError> {
+    for _ in 0..TRIES {
+        match attach_now(program, pin, ifindex, native) {
+            Err(error) if is(&error, Errno::EBUSY) || is(&error, Errno::EEXIST) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    attach_now(program, pin, ifindex, native)
+}
+
+fn attach_now(program: &mut Xdp, pin: &Path, ifindex: u32, native: bool) -> Result<PinnedLink, LinkError> {
     let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
     let id = program.attach_to_if_index(ifindex, mode)?;
     let link = own(program, id)?;
