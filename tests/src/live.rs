@@ -50,6 +50,13 @@ pub fn run(options: &Options) -> Result<Vec<Figure>, LiveError> {
     let prefix = unique_prefix();
     let generator = Namespace::create(&format!("{prefix}-generator"))?;
     let director = Namespace::create(&format!("{prefix}-director"))?;
+    for namespace in [&generator, &director] {
+        // Nothing but the packets sent here is on the links then: nobody solicits routers.
+        namespace.sysctl(&[
+            ("net.ipv6.conf.all.disable_ipv6", "1"),
+            ("net.ipv6.conf.default.disable_ipv6", "1"),
+        ])?;
+    }
     let mut stations = Vec::new();
     for (at, name) in live_cases().enumerate() {
         let (here, there) = (format!("gen{at}"), format!("dir{at}"));
