@@ -6,16 +6,23 @@
 //! What `tests/oracle/README.md` says to leave out is left out, event by event and only where there is a difference; each is counted
 //! under its reason ([`LeftOut`]).
 
+mod alike;
 mod counts;
 mod director;
 mod entries;
 mod listing;
+mod lots;
 mod play;
+mod played;
 pub mod report;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use director::{Director, FEATURES};
-pub use play::{Compared, Difference, LeftOut, Played, play};
+pub use play::play;
+pub use played::{Compared, Difference, LeftOut, Played};
 
 use lb_userspace::xdp::Sizes;
 

@@ -1,153 +1,30 @@
 //! A scenario, event by event, held against its trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lb_common::flow::{FlowKey, control};
-use lb_common::net::{Addr, proto};
 
+use super::alike::{
+    HEAD, IPIP_QUOTE, flow_key, has_source_route, is_refused, is_sent_to_server, is_too_big, reports_mtu,
+    same, same_frame, same_sightings, shown, without_mtu,
+};
 use super::counts::Ledger;
 use super::director::{Director, Ended};
 use super::entries::{ROUNDED, Remembered};
+use super::lots::Lots;
+use super::played::{Compared, Difference, LeftOut, Played, Wrong};
 use crate::engine::Engine as Datapath;
 use crate::traces::classify::Segment;
 use crate::traces::commands;
 use crate::traces::engine::{Engine, Refused, Verdict, meant};
-use crate::traces::event::{Action, Body, Event, Packet, PacketEvent, PacketOp};
+use crate::traces::event::{Action, Body, Event, PacketEvent};
 use crate::traces::frames::Driver;
 use crate::traces::host::{self, Answer};
-use crate::traces::outcome::{Sighting, To, Via};
+use crate::traces::outcome::{Sighting, To};
 use crate::traces::scenario::{RouteMtu, Scenario, Service};
 use crate::traces::trace::{Conn, Counts, Frames, Outcome, Record, Trace, TraceEvent};
 use crate::traces::{Recording, compare};
-
-/// Why something is not held against a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::Display)]
-pub enum LeftOut {
-    /// An idle entry ends late in the kernel, by up to an eighth of its timeout's power of two.
-    #[strum(to_string = "when an idle entry goes")]
-    IdleEnd,
-    /// A SYN reused a closed flow, which the kernel still counts until its next tick.
-    #[strum(to_string = "a SYN that reuses a closed flow")]
-    Reused,
-    /// The host's own stack answered what recordings show of no host: not the director's doing.
-    #[strum(to_string = "how the host's stack answers odd packets")]
-    Stack,
-    /// The frame did not get to the recorded director.
-    #[strum(to_string = "frames that could not be sent")]
-    NotSent,
-    /// IPVS gives a template that cannot be used any more a key nobody asks for and lets it run out; here it is forgotten.
-    #[strum(to_string = "templates that cannot be used any more")]
-    UnusableTemplate,
-    /// Fragments: the kernel reassembles, an XDP director forwards them one by one.
-    #[strum(to_string = "fragments, which IPVS reassembles first")]
-    Fragments,
-    /// A packet without DF that does not fit: the kernel fragments it, an XDP director tells its sender.
-    #[strum(to_string = "packets too big, without DF, which IPVS fragments")]
-    Fragmenting,
-    /// The kernel's IP input drops what asks for a source route, before IPVS and with it the local stack see it.
-    #[strum(to_string = "packets with a source route, which the recorded host drops on its own")]
-    SourceRoute,
-    /// Replies of a server on the director itself pass IPVS on their way out, and no XDP program.
-    #[strum(to_string = "connections of a server on the director itself")]
-    LocalReplies,
-    /// An error about a tunnel packet that reports the path's MTU: believed at once and however little it quotes. IPVS
-    /// tells the first client the MTU it had before, and of IPIP needs 48 bytes quoted.
-    #[strum(to_string = "how soon an MTU told by a tunnel error counts")]
-    TunnelMtu,
-    /// Commands of the kernel's own tools, and measurements.
-    #[strum(to_string = "shell commands and measurements")]
-    Foreign,
-    #[strum(to_string = "NAT, left for later")]
-    Nat,
-}
-
-/// How many comparisons of one kind were made, and how they ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
-    pub all: u64,
-    pub equal: u64,
-    pub left_out: BTreeMap<LeftOut, u64>,
-}
-
-impl Compared {
-    pub(super) fn count(&mut self, result: &Result<(), Wrong>) {
-        self.all += 1;
-        match result {
-            Ok(()) => self.equal += 1,
-            Err(Wrong::LeftOut(why)) => *self.left_out.entry(*why).or_default() += 1,
-            Err(Wrong::Different(_)) => {}
-        }
-    }
-
-    pub fn different(&self) -> u64 {
-        self.all - self.equal - self.left_out.values().sum::<u64>()
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        self.all += other.all;
-        self.equal += other.equal;
-        for (why, count) in &other.left_out {
-            *self.left_out.entry(*why).or_default() += count;
-        }
-    }
-}
-
-/// What came of a comparison that did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
-    LeftOut(LeftOut),
-    Different(String),
-}
-
-/// An event at which the director did something else.
-#[derive(Clone, Debug)]
-pub struct Difference {
-    /// Index of the event; none for how things stood at the start.
-    pub event: Option<usize>,
-    pub op: String,
-    pub what: String,
-}
-
-impl std::fmt::Display for Difference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.event {
-            Some(event) => write!(f, "#{event} {}: {}", self.op, self.what),
-            None => write!(f, "{}: {}", self.op, self.what),
-        }
-    }
-}
-
-/// What came of playing a recording.
-#[derive(Clone, Debug)]
-pub struct Played {
-    pub label: String,
-    /// Where packets went and how, frame by frame sent.
-    pub decisions: Compared,
-    /// Frames that came out, byte for byte but for what the kernel draws at random.
-    pub frames: Compared,
-    /// Active and inactive connections of all servers after an event.
-    pub counts: Compared,
-    /// The connection table after an event that recorded it.
-    pub conns: Compared,
-    /// Exit statuses and texts of commands, lists of services.
-    pub commands: Compared,
-    pub differences: Vec<Difference>,
-}
-
-impl Played {
-    fn new(label: String) -> Self {
-        Self {
-            label,
-            decisions: Compared::default(),
-            frames: Compared::default(),
-            counts: Compared::default(),
-            conns: Compared::default(),
-            commands: Compared::default(),
-            differences: Vec::new(),
-        }
-    }
-}
 
 /// Plays a recording through a director over `engine`.
 pub fn play<E: Datapath>(recording: &Recording, engine: &mut E) -> Played {
@@ -179,6 +56,9 @@ struct Player<'a, E: Datapath> {
     played: Played,
     /// The latest error about a tunnel that reported an MTU quoted less than IPVS wants of IPIP.
     short_tunnel_error: bool,
+    /// A service's scheduler draws by lot.
+    by_lot: bool,
+    lots: Lots,
 }
 
 fn from_ms(ms: f64) -> Duration {
@@ -213,6 +93,14 @@ impl<'a, E: Datapath> Player<'a, E> {
             segment.know_neighbour(*neighbour);
         }
         let ledger = Ledger::new(scenario, &trace.begin.order);
+        let is_twos = |sched: Option<&str>| sched == Some("twos");
+        let by_event = |event: &Event| match &event.action {
+            Action::AddService(service) => is_twos(service.sched.as_deref()),
+            Action::EditService { options, .. } => is_twos(options.sched.as_deref()),
+            _ => false,
+        };
+        let by_lot = scenario.services.iter().any(|service| is_twos(service.sched.as_deref()))
+            || scenario.events.iter().any(by_event);
         Self {
             director,
             scenario,
@@ -222,6 +110,8 @@ impl<'a, E: Datapath> Player<'a, E> {
             ledger,
             played,
             short_tunnel_error: false,
+            by_lot,
+            lots: Lots::default(),
         }
     }
 
@@ -476,12 +366,14 @@ impl<'a, E: Datapath> Player<'a, E> {
         let is_fragmented = !event.frag.is_empty();
         let key = flow_key(event);
         let mut rest = wanted_frames.as_slice();
+        let mut reached = BTreeSet::new();
         for (at, frame) in frames.iter().enumerate() {
             let before = key.and_then(|key| self.director.find(&key));
             let got = self.send(frame);
             if let (Some(before), Some(key)) = (before, key) {
                 self.note_reuse(before, self.director.find(&key));
             }
+            reached.extend(got.iter().flatten().map(|(sighting, _)| sighting.to));
             let Some(wanted) = wanted.get(at) else {
                 let result = Err(Wrong::Different(format!("frame {at} is not in the trace")));
                 self.judge(|played| &mut played.decisions, Some(recorded), result);
@@ -496,6 +388,15 @@ impl<'a, E: Datapath> Player<'a, E> {
                 }
                 None => Err(Wrong::Different(format!("expected {}, got passed", shown(wanted)))),
             };
+            if let (true, [wanted], Some([(got, _)])) = (self.by_lot, wanted.as_slice(), got.as_deref())
+                && let (To::Server(one), To::Server(other)) = (wanted.to, got.to)
+                && wanted.via == got.via
+            {
+                if before.is_none() {
+                    self.lots.count(one, other);
+                }
+                result = Err(Wrong::LeftOut(LeftOut::Lot));
+            }
             if let Err(Wrong::Different(_)) = &result {
                 if is_fragmented {
                     result = Err(Wrong::LeftOut(LeftOut::Fragments));
@@ -528,6 +429,12 @@ impl<'a, E: Datapath> Player<'a, E> {
                 let left_out = Err(Wrong::LeftOut(*why));
                 self.judge(|played| &mut played.frames, Some(recorded), left_out);
             }
+            self.judge(|played| &mut played.decisions, Some(recorded), result);
+        }
+        if is_fragmented && event.frag_order.is_none() && key.is_some() && !reached.contains(&To::Router) {
+            // However they are cut, fragments that come in order reach the server the whole reached.
+            let wanted: BTreeSet<To> = wanted.iter().flatten().map(|sighting| sighting.to).collect();
+            let result = same("hosts reached by fragments", &wanted, &reached);
             self.judge(|played| &mut played.decisions, Some(recorded), result);
         }
     }
@@ -591,6 +498,9 @@ impl<'a, E: Datapath> Player<'a, E> {
     /// Compares how things stand after an event.
     fn state(&mut self, recorded: &TraceEvent, at: Duration) {
         self.ledger.apply(&recorded.st);
+        if self.by_lot {
+            return;
+        }
         if self.scenario.track != Some(false) {
             let rows = self.director.services();
             let result = match self.ledger.compare(&rows) {
@@ -683,110 +593,8 @@ impl<'a, E: Datapath> Player<'a, E> {
             Some(what) => Err(Wrong::Different(what)),
         };
         self.judge(|played| &mut played.commands, None, result);
+        let result = self.lots.compare().map_err(Wrong::Different);
+        self.judge(|played| &mut played.commands, None, result);
         self.played
     }
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: &T, got: &T) -> Result<(), Wrong> {
-    if wanted == got {
-        return Ok(());
-    }
-    Err(Wrong::Different(format!("{what}: expected {wanted:?}, got {got:?}")))
-}
-
-fn same_sightings(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> Result<(), Wrong> {
-    let got: Vec<Sighting> = got.iter().map(|(sighting, _)| sighting.clone()).collect();
-    if wanted == got {
-        return Ok(());
-    }
-    Err(Wrong::Different(format!("expected {}, got {}", shown(wanted), shown(&got))))
-}
-
-/// Bytes of an IPIP packet that IPVS needs to see quoted: two headers and the ports.
-const IPIP_QUOTE: usize = 20 + 20 + 8;
-
-/// An error about one of the director's tunnel packets that reports an MTU.
-fn reports_mtu(event: &PacketEvent) -> bool {
-    let Body::Packet(packet) = &event.body else { return false };
-    packet.op == PacketOp::IcmpErr
-        && packet.inner_last
-        && (packet.kind.unwrap_or(3), packet.code.unwrap_or(4)) == (3, 4)
-}
-
-/// Bytes of a frame in front of what an ICMP error quotes.
-const HEAD: usize = 14 + 20 + 8;
-
-/// The first bytes of an ICMP error with zeros for the MTU it reports and its checksum.
-fn without_mtu(frame: &[u8], shown: usize) -> Vec<u8> {
-    let mut frame = frame[..shown.min(frame.len())].to_vec();
-    for field in [36..38, 40..42] {
-        if let Some(bytes) = frame.get_mut(field) {
-            bytes.fill(0);
-        }
-    }
-    frame
-}
-
-/// Whether a packet asks for a strict or loose source route with its first option.
-fn has_source_route(event: &PacketEvent) -> bool {
-    let Body::Packet(packet) = &event.body else { return false };
-    matches!(packet.ipopts.0.first(), Some(131 | 137))
-}
-
-fn is_sent_to_server(got: &[(Sighting, Vec<u8>)]) -> bool {
-    got.iter().all(|(sighting, _)| matches!(sighting.to, To::Server(_)))
-}
-
-fn is_too_big(got: &[(Sighting, Vec<u8>)]) -> bool {
-    let too_big = |via: &Via| matches!(via, Via::Icmp { v6: false, kind: 3, code: 4, .. });
-    matches!(got, [(sighting, _)] if sighting.to == To::Router && too_big(&sighting.via))
-}
-
-/// Whether the kernel sent a packet on in fragments that the director answered with "fragmentation needed".
-fn is_refused(wanted: &[Sighting], got: &[(Sighting, Vec<u8>)]) -> bool {
-    let to_server = |sighting: &Sighting| matches!(sighting.to, To::Server(_));
-    wanted.len() > 1 && wanted.iter().all(to_server) && is_too_big(got)
-}
-
-fn same_frame(wanted: &[u8], got: &[u8], via: &Via) -> Result<(), Wrong> {
-    let (wanted, got) = (compare::masked(wanted, via), compare::masked(got, via));
-    if wanted == got {
-        return Ok(());
-    }
-    let at = wanted.iter().zip(&got).position(|(a, b)| a != b).unwrap_or(wanted.len().min(got.len()));
-    let near = |frame: &[u8]| {
-        let bytes = &frame[at.saturating_sub(4).min(frame.len())..(at + 12).min(frame.len())];
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
-    Err(Wrong::Different(format!(
-        "{via}: from byte {at} on, of {} expected ..{}.., got of {} ..{}..",
-        wanted.len(),
-        near(&wanted),
-        got.len(),
-        near(&got)
-    )))
-}
-
-fn shown(all: &[Sighting]) -> String {
-    match all {
-        [] => "nothing".to_owned(),
-        all => all.iter().map(|one| format!("{} {}", one.to, one.via)).collect::<Vec<_>>().join(", "),
-    }
-}
-
-/// The flow a packet belongs to.
-fn flow_key(event: &PacketEvent) -> Option<FlowKey> {
-    let Body::Packet(packet) = &event.body else { return None };
-    let Packet { op, src, dst, .. } = **packet;
-    let protocol = match op {
-        PacketOp::Udp => proto::UDP,
-        PacketOp::IcmpEcho | PacketOp::IcmpEchoReply | PacketOp::IcmpErr | PacketOp::Proto => return None,
-        _ => proto::TCP,
-    };
-    Some(FlowKey {
-        client: Addr::from(src.ip()),
-        vip: Addr::from(dst.ip()),
-        ports: FlowKey::ports(src.port().to_be(), dst.port().to_be()),
-        protocol: protocol.into(),
-    })
 }

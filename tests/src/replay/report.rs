@@ -35,7 +35,7 @@ pub fn replay<E: Engine>(recordings: &[Recording], engine: &mut E) {
 /// One line a recording, and its differences.
 pub fn lines(played: &Played) -> String {
     let Compared { all, equal, .. } = played.decisions;
-    let mut text = format!("{}: decisions {all} / equal {equal}", played.label);
+    let mut text = format!("{}: decisions compared {all} / equal {equal}", played.label);
     for (name, compared) in [
         ("frames", &played.frames),
         ("counts", &played.counts),

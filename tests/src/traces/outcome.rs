@@ -15,7 +15,7 @@ pub struct Sighting {
 }
 
 /// Whose MAC address the frame had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum To {
     /// The router: an answer of the director's, or a reply of a server on its way to a client.
     Router,
