@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Find or install what building and testing need: eBPF compiler, bpf-linker, ip, curl
+    /// Find or install what building and testing need: eBPF compiler, bpf-linker, ip, curl, ethtool
     Setup,
     /// Build the eBPF program, then the host side with the program embedded
     Build(ebpf::Build),

@@ -17,7 +17,7 @@ pub(crate) fn run() -> Result<()> {
     println!("eBPF compiler: {}", tools.compiler);
     println!("eBPF linker:   {}", tools.linker.described);
     runtime_tools()?;
-    println!("runtime tools: ip, curl");
+    println!("runtime tools: {}", RUNTIME_TOOLS.map(|(program, _)| program).join(", "));
     Ok(())
 }
 
@@ -37,9 +37,13 @@ pub(crate) fn ebpf_tools() -> Result<EbpfTools> {
     Ok(EbpfTools { compiler, linker })
 }
 
-/// What labs and privileged tests call. Installed if missing.
+/// What labs and privileged tests call, and the Debian packages it comes from.
+const RUNTIME_TOOLS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("curl", "curl"), ("ethtool", "ethtool"), ("nsenter", "util-linux")];
+
+/// Installs what is missing of [`RUNTIME_TOOLS`].
 pub(crate) fn runtime_tools() -> Result<()> {
-    let missing: Vec<&str> = [("ip", "iproute2"), ("curl", "curl")]
+    let missing: Vec<&str> = RUNTIME_TOOLS
         .into_iter()
         .filter(|(program, _)| find(program).is_none())
         .map(|(_, package)| package)
