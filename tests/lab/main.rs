@@ -143,6 +143,8 @@ fn under_load<T>(client: &Client, lab: &Lab, already: usize, work: impl FnOnce()
             while !ends.load(Ordering::Relaxed) {
                 let from = nth_port(first, already + outcomes.len());
                 outcomes.extend(client.http(&Load::new(target, BATCH).concurrency(4).from_ports(from)));
+                // On a fast machine the load would reach the ports the kernel gives the held conversations.
+                thread::sleep(Duration::from_millis(15));
             }
             outcomes
         });
