@@ -144,7 +144,7 @@ fn under_load<T>(client: &Client, lab: &Lab, already: usize, work: impl FnOnce()
                 let from = nth_port(first, already + outcomes.len());
                 outcomes.extend(client.http(&Load::new(target, BATCH).concurrency(4).from_ports(from)));
                 // On a fast machine the load would reach the ports the kernel gives the held conversations.
-                thread::sleep(Duration::from_millis(15));
+                thread::sleep(std::time::Duration::from_millis(15));
             }
             outcomes
         });
