@@ -41,7 +41,7 @@ pub struct Settings {
     pub lblcr_expiration: u32,
     /// ICMP errors a CPU may send in a second; 0: none.
     pub icmp_per_second: u32,
-    /// New flows a CPU may remember in a second; 0: no limit.
+    /// New flows a CPU may remember in a second; counts only in a program loaded with `feature::ADMISSION`.
     pub new_flows_per_second: u32,
     /// New flows a source prefix may open in a second.
     pub source_flows_per_second: u32,
