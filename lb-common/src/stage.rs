@@ -8,7 +8,8 @@ pub enum Stage {
     Icmp = 0,
     /// A flow's template is to be marked assured.
     Assure = 1,
-    /// An unknown flow: which service it asks for, and whether it may.
+    /// An unknown flow: which service it asks for, and whether it may; and on through the stages behind, as far as the
+    /// program holds them.
     Open = 2,
     /// The service's scheduler picks a server; the kinds of plan that compare candidates each in a stage of their own.
     Choose = 3,
@@ -17,7 +18,7 @@ pub enum Stage {
     Locality = 6,
     /// The client is pinned to the choice.
     Pin = 7,
-    /// The choice is remembered; by family, since the tables differ.
+    /// The choice is remembered, and the packet sent on to it; by family, since the tables differ.
     Remember4 = 8,
     Remember6 = 9,
     /// On to the server that one of these found.
