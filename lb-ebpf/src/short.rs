@@ -39,9 +39,6 @@ const PLAIN: u8 = 0x45;
 #[inline(always)]
 pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> {
     let features = tables.features();
-    if features & feature::DENY != 0 || features & feature::FLOWS == 0 {
-        return None;
-    }
     let length = frame.len();
     let mut head = frame.head::<HEAD>()?;
     if head.read::<u16, { eth::TYPE }>() != eth::IPV4 || head.read::<u8, L3>() != PLAIN {
@@ -79,7 +76,6 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
         if tables.spilled() != 0 {
             return None;
         }
-        flow::prepare::<V4, T>(tables, &home);
         let id = head.read::<u16, { L3 + ipv4::ID }>();
         return Some(go_on(tables, packet(key, packet_length, flags, id), 0, Way::Server, Stage::Open));
     };
@@ -95,7 +91,10 @@ pub fn go<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Option<Next> 
     let way = Way::of(entry.meta);
     let is_tunnel = forward::is_tunnel(tables, server, way);
     let ttl = head.read::<u8, { L3 + ipv4::TTL }>();
-    if !server.has(server_flag::AVAILABLE) || (!is_tunnel && !is_plain(server, features, packet_length, ttl))
+    let is_denied = features & feature::DENY != 0 && tables.is_denied(&key.client);
+    if is_denied
+        || !server.has(server_flag::AVAILABLE)
+        || (!is_tunnel && !is_plain(server, features, packet_length, ttl))
     {
         return None;
     }

@@ -451,7 +451,9 @@ fn find<L: Layout, W: Words>(words: W, key: &FlowKey, tag: u32, except: u32) -> 
 /// Looks a key up in both of its buckets.
 #[inline(always)]
 pub fn lookup<L: Layout, B: Buckets<L>>(table: &B, home: &Home, key: &FlowKey) -> Lookup<L, B::Words> {
-    let found = find::<L, _>(table.bucket(home.first)?, key, home.tag, WAYS);
+    let first = table.bucket(home.first)?;
+    touch::<L, _>(first);
+    let found = find::<L, _>(first, key, home.tag, WAYS);
     if found.is_some() {
         return found;
     }
@@ -461,16 +463,14 @@ pub fn lookup<L: Layout, B: Buckets<L>>(table: &B, home: &Home, key: &FlowKey) -
 /// Words of a cache line.
 const LINE: u32 = 16;
 
-/// Asks for the memory a new flow will be written to while there is something else to do: the entries of the bucket it
-/// most likely goes to. Otherwise its publication waits for them.
+/// Asks for all of a bucket at once. Only the control words say which line holds the flow, or where a new one will be
+/// written, and to wait for one line after the other costs as much again.
 #[inline(always)]
-pub fn prepare<L: Layout, B: Buckets<L>>(table: &B, home: &Home) {
-    if let Some(words) = table.bucket(home.first) {
-        let mut at = ENTRIES;
-        while at < L::BUCKET {
-            words.load(at);
-            at += LINE;
-        }
+fn touch<L: Layout, W: Words>(words: W) {
+    let mut at = ENTRIES;
+    while at < L::BUCKET {
+        words.load(at);
+        at += LINE;
     }
 }
 
