@@ -1,6 +1,9 @@
 //! Programs for measuring: wrappers that make a packet anew before each run of the program under test, programs that
-//! do nothing or nearly so, and a director as it would be over the kernel's hash maps.
+//! do nothing or nearly so or only wait for memory, and a director as it would be over the kernel's hash maps.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
+// The only way to add atomically on this target.
+#![cfg_attr(target_arch = "bpf", allow(internal_features))]
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {

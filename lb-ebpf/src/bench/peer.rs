@@ -65,6 +65,12 @@ impl Headers {
         unsafe { self.0.add(at).cast::<T>().write_volatile(value) }
     }
 
+    /// Client address and ports, as one number.
+    #[inline(always)]
+    pub(crate) fn flow(self) -> u64 {
+        self.get::<u32>(L3 + ipv4::SOURCE) as u64 | (self.get::<u32>(L4) as u64) << 32
+    }
+
     #[inline(always)]
     pub(crate) fn dmac(self) -> Mac {
         self.get(eth::DESTINATION)

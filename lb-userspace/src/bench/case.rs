@@ -6,13 +6,15 @@ use lb_common::server::Method;
 use lb_common::settings::feature;
 
 use super::director::{LOOPBACK, Plan, Setup};
-use super::wrapped::{PEER, Whose};
+use super::wrapped::{PEER, READ, Whose};
 
 /// The program of a case.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject {
     /// Of the benchmark's own object: does nothing, or nearly so.
     Plain(&'static str),
+    /// Waits for one read of a table for as many flows.
+    Read,
     /// The one over kernel hash maps.
     Peer,
     Director(Setup),
@@ -22,6 +24,7 @@ impl Subject {
     pub(super) fn own(&self) -> Option<&'static str> {
         match self {
             Self::Plain(name) => Some(name),
+            Self::Read => Some(READ),
             Self::Peer => Some(PEER),
             Self::Director(_) => None,
         }
@@ -88,8 +91,17 @@ const fn plain(name: &'static str, traffic: Traffic) -> Case {
 
 use Traffic::{Established, Flood, New, Strange};
 
+/// An established flow's packet where one more feature is configured, which it does not need.
+const fn with(name: &'static str, feature: u32) -> Case {
+    case(name, Setup { features: feature::FLOWS | feature, ..PLAIN }, Established(1))
+}
+
+const fn read(name: &'static str, flows: u32) -> Case {
+    Case { subject: Subject::Read, ..plain(name, Established(flows)) }
+}
+
 /// The cases, in the order of the report.
-pub(super) const CASES: [Case; 27] = [
+pub(super) const CASES: [Case; 41] = [
     plain("empty", Established(1)),
     Case { subject: Subject::Plain("floor"), ..plain("floor", Established(1)) },
     case("dr_hot", PLAIN, Established(1)),
@@ -108,11 +120,25 @@ pub(super) const CASES: [Case; 27] = [
     case("least_256", Setup { plan: Plan::Least, ..PLAIN }, New),
     case("least_1000", Setup { plan: Plan::Least, servers: 1000, ..PLAIN }, New),
     case("stateless", Setup { features: 0, plan: Plan::Stateless, ..PLAIN }, Established(MILLION)),
+    with("with_any_port", feature::ANY_PORT),
+    with("with_prefixes", feature::PREFIXES),
+    with("with_deny_list", feature::DENY),
+    with("with_source_limit", feature::SOURCE_LIMIT),
+    with("with_admission", feature::ADMISSION),
+    with("with_ipv6", feature::IPV6),
+    with("with_persistence", feature::PERSISTENCE),
+    with("with_tunnels", feature::TUNNELS),
+    with("with_vlan", feature::VLAN),
+    with("with_locality", feature::LOCALITY),
+    with("with_thresholds", feature::THRESHOLDS),
+    with("with_ftp", feature::FTP),
     case("all_features_hot", Setup { features: feature::ALL, ..PLAIN }, Established(1)),
     case("all_features_new_flow", Setup { features: feature::ALL, ..PLAIN }, New),
     Case { cpus: 2, ..case("dr_hot_2cpu", PLAIN, Established(2)) },
     Case { cpus: 2, ..case("dr_1m_2cpu", PLAIN, Established(MILLION)) },
     Case { cpus: 2, ..case("new_flow_2cpu", PLAIN, New) },
+    read("read_1m", MILLION),
+    read("read_4m", 4 * MILLION),
     peer("hash_lru_1", 1),
     peer("hash_lru_100k", 100_000),
     peer("hash_lru_1m", MILLION),
@@ -158,7 +184,7 @@ impl Case {
     pub(super) fn room(&self) -> u64 {
         match self.subject {
             Subject::Director(setup) => u64::from(setup.table / 2),
-            Subject::Plain(_) | Subject::Peer => u64::MAX,
+            Subject::Plain(_) | Subject::Read | Subject::Peer => u64::MAX,
         }
     }
 

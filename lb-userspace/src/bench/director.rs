@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{Array, HashMap, PerCpuArray, ProgramArray};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use lb_common::counters::{Note, Reason};
@@ -20,6 +21,9 @@ use super::{BenchError, frame};
 
 /// Service and plan of every director here.
 const SERVICE: u32 = 0;
+
+/// Entries of the deny list, which is looked at if the features say so.
+const DENIED: u8 = 16;
 
 /// Occupancy a flow table is made for, in percent: as the director sizes its own.
 const FULL: u64 = 85;
@@ -53,6 +57,11 @@ pub(super) struct Setup {
     pub(super) ifindex: u32,
 }
 
+/// Buckets of a table for so many flows.
+pub(super) fn buckets(flows: u32) -> u32 {
+    (u64::from(flows) * 100).div_ceil(FULL).div_ceil(WAYS.into()).max(1) as u32
+}
+
 pub(super) struct Director {
     ebpf: Ebpf,
     setup: Setup,
@@ -79,7 +88,7 @@ pub(super) struct Counts {
 
 impl Director {
     pub(super) fn load(elf: &[u8], setup: Setup) -> Result<Self, BenchError> {
-        let buckets = (u64::from(setup.table) * 100).div_ceil(FULL).div_ceil(WAYS.into()) as u32;
+        let buckets = buckets(setup.table);
         let (v4, v6) = if setup.is_v6 { (1, buckets) } else { (buckets, 1) };
         let mut loader = EbpfLoader::new();
         loader.override_global("FEATURES", &setup.features, true);
@@ -92,6 +101,7 @@ impl Director {
         director.service()?;
         director.servers()?;
         director.plan()?;
+        director.deny()?;
         director.stages()?;
         director.program("lb")?.load().map_err(|source| BenchError::program("lb", source))?;
         Ok(director)
@@ -207,6 +217,19 @@ impl Director {
         }
         let head = PlanHead::new(kind, detail, 0, len).0;
         self.array("PLANS")?.set(SERVICE, head, 0).map_err(|source| BenchError::map("PLANS", source))
+    }
+
+    /// Denies some addresses no packet here is from.
+    fn deny(&mut self) -> Result<(), BenchError> {
+        let failed = |source| BenchError::map("DENIED", source);
+        let map = self.ebpf.map_mut("DENIED").ok_or(BenchError::Missing("DENIED"))?;
+        let mut denied = LpmTrie::<_, Addr, u32>::try_from(map).map_err(failed)?;
+        (0..DENIED)
+            .try_for_each(|host| {
+                let address = Addr::from(IpAddr::from([203, 0, 113, host]));
+                denied.insert(&Key::new(128, address), 1, 0)
+            })
+            .map_err(failed)
     }
 
     fn stages(&mut self) -> Result<(), BenchError> {

@@ -59,7 +59,7 @@ impl Station {
         let bench = object::bench()?;
         let running = Running::set_up(object::embedded()?, bench, case, &[cpu])?;
         let packet = segment(&case, 0, Segment::Ack);
-        let mut generator = Wrapped::load(bench, &Target::Own("empty"), packet.clone())?;
+        let mut generator = Wrapped::load(bench, &Target::Own("empty", 0), packet.clone())?;
         generator.set(Reset { flows: case.flows(), ..frame::reset(&packet) })?;
         Ok(Self { case, running, generator, ends })
     }

@@ -60,7 +60,7 @@ impl Empty {
         };
         let wrapped = (0..baseline.cpus)
             .map(|_| {
-                let mut wrapped = Wrapped::load(bench, &Target::Own(program), frame.clone())?;
+                let mut wrapped = Wrapped::load(bench, &Target::Own(program, 0), frame.clone())?;
                 wrapped.set(Reset { flows: 1_000_000, ..frame::reset(&frame) })?;
                 Ok(wrapped)
             })
@@ -77,14 +77,14 @@ impl Running {
     pub(super) fn set_up(lb: &[u8], bench: &[u8], case: Case, cpus: &[usize]) -> Result<Self, BenchError> {
         let mut director = match case.subject {
             Subject::Director(setup) => Some(Director::load(lb, setup)?),
-            Subject::Plain(_) | Subject::Peer => None,
+            Subject::Plain(_) | Subject::Read | Subject::Peer => None,
         };
         let loaded = match (&mut director, case.subject.own()) {
             (Some(director), _) => Loaded::Other(director.fd()?),
             (None, own) => Loaded::Own(own.ok_or(BenchError::Missing("program"))?),
         };
         let target = match &loaded {
-            Loaded::Own(name) => Target::Own(name),
+            Loaded::Own(name) => Target::Own(name, case.flows()),
             Loaded::Other(fd) => Target::Other(fd),
         };
         let wrapped = (0..case.cpus)
@@ -172,7 +172,7 @@ impl Running {
             Traffic::Flood(flows) => (flows, true),
             Traffic::New | Traffic::Strange => (0, false),
         };
-        if flows > 0 && case.remembers() && !matches!(case.subject, Subject::Plain(_)) {
+        if flows > 0 && case.remembers() && !matches!(case.subject, Subject::Plain(_) | Subject::Read) {
             self.establish(cpu, flows)?;
             self.check_flows()?;
             self.peer_opened = self.peer_opened()?;

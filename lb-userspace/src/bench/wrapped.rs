@@ -5,9 +5,11 @@ use aya::maps::{Array, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::bench::{PEER_FLOWS, PEER_SERVERS, PeerServer, PeerService, Reset};
+use lb_common::flow::{Layout, V4};
 use lb_common::net::{Be16, Mac, proto};
 use nix::time::{ClockId, clock_gettime};
 
+use super::director::buckets;
 use super::{BenchError, frame};
 
 /// Which wrapper: whose packet it makes.
@@ -37,13 +39,19 @@ impl Whose {
 
 /// What is behind the wrapper.
 pub(super) enum Target<'a> {
-    /// A program of the benchmark's own object, by name.
-    Own(&'static str),
+    /// A program of the benchmark's own object, by name, and how many flows its memory is made for.
+    Own(&'static str, u32),
     Other(&'a ProgramFd),
 }
 
 /// The program over kernel hash maps.
 pub(super) const PEER: &str = "hash_lru";
+
+/// The program that waits for memory and does nothing else.
+pub(super) const READ: &str = "read";
+
+/// Words of a cache line.
+const LINE: u32 = 16;
 
 /// Room for flows in a peer's table that is not used; the kernel takes no less for an LRU map's CPUs.
 const NO_PEER: u32 = 1024;
@@ -67,9 +75,15 @@ pub(super) struct Run {
 impl Wrapped {
     /// `frame`: what the first run is given, and sets the headroom. The wrapper then makes its own.
     pub(super) fn load(elf: &[u8], target: &Target<'_>, frame: Vec<u8>) -> Result<Self, BenchError> {
-        let is_peer = matches!(target, Target::Own(PEER));
+        let is_peer = matches!(target, Target::Own(PEER, _));
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("PEER_TABLE", if is_peer { PEER_FLOWS } else { NO_PEER });
+        let lines = match target {
+            Target::Own(READ, flows) => buckets(*flows) * V4::BUCKET / LINE,
+            _ => 1,
+        };
+        loader.map_max_entries("MEMORY", lines);
+        loader.override_global("LINES", &lines, true);
         let ebpf = loader.load(elf).map_err(BenchError::Load)?;
         let mut wrapped = Self { ebpf, frame };
         if is_peer {
@@ -77,7 +91,7 @@ impl Wrapped {
         }
         let own;
         let fd = match target {
-            Target::Own(name) => {
+            Target::Own(name, _) => {
                 let program = wrapped.program_mut(name)?;
                 program.load().map_err(|source| BenchError::program(name, source))?;
                 own = super::fd(program, name)?;
