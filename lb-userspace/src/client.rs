@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -164,7 +165,7 @@ async fn whole(path: &str, answer: Response<Incoming>) -> Result<Bytes, ClientEr
     body.map(|body| body.to_bytes()).map_err(|source| ClientError::Broken { path: path.to_owned(), source })
 }
 
-fn parse<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, ClientError> {
+fn parse<'a, T: Deserialize<'a>>(path: &str, body: &'a [u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|source| ClientError::Malformed { path: path.to_owned(), source })
 }
 
@@ -182,9 +183,17 @@ impl FlowLines {
     /// The next flow; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Flow>, ClientError> {
         match self.next_line().await? {
-            Some(line) => parse(&self.path, &line).map(Some),
+            Some(line) => self.parse(&line).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A line of this listing as a flow, or as what of one is of interest.
+    ///
+    /// # Errors
+    /// [`ClientError::Malformed`].
+    pub fn parse<'a, T: Deserialize<'a>>(&self, line: &'a [u8]) -> Result<T, ClientError> {
+        parse(&self.path, line)
     }
 
     /// The next flow as its JSON, without the end of line; `None` after the last.

@@ -1,12 +1,14 @@
 //! `lb flows`: flows and persistence templates, as `ipvsadm -Lnc` lists them, printed as they arrive.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::IpAddr;
 
 use clap::Args;
 use ipnet::IpNet;
+use serde::Deserialize;
 
-use crate::api::types::{self, Flow, FlowCount, FlowFilter, FlowProtocol, State};
+use crate::api::types::{self, FlowCount, FlowFilter, FlowProtocol, State};
 use crate::client::{Client, ClientError};
 
 use super::output::{BOLD, Format, json};
@@ -109,25 +111,45 @@ async fn list_json(client: &Client, filter: &FlowFilter, out: &mut dyn Write) ->
 async fn list(client: &Client, filter: &FlowFilter, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut flows = client.flows(filter).await?;
     let mut widths = Widths::default();
-    let head = widths.line("Pro", "Expire", "State", ["Source", "Virtual", "Destination"], "Service");
-    writeln!(out, "{BOLD}{head}{BOLD:#}")?;
-    while let Some(flow) = flows.next().await? {
-        writeln!(out, "{}", flow_line(&flow, &mut widths))?;
+    write!(out, "{BOLD}")?;
+    widths.line(out, "Pro", "Expire", "State", ["Source", "Virtual", "Destination"], "Service")?;
+    writeln!(out, "{BOLD:#}")?;
+    let mut expires = String::new();
+    while let Some(line) = flows.next_line().await? {
+        flow_line(&flows.parse(&line)?, &mut widths, &mut expires, out)?;
     }
     Ok(())
 }
 
-fn flow_line(flow: &Flow, widths: &mut Widths) -> String {
+/// A flow in the director's own words: most of a million lines' time would go into reading addresses and writing them
+/// again.
+#[derive(Deserialize)]
+struct Line<'a> {
+    protocol: FlowProtocol,
+    client: &'a str,
+    #[serde(borrow, default)]
+    vip: Option<&'a str>,
+    server: &'a str,
+    service: &'a str,
+    state: &'a str,
+    expires_in_s: u32,
+}
+
+/// `expires` is room to write in.
+fn flow_line(
+    flow: &Line<'_>,
+    widths: &mut Widths,
+    expires: &mut String,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let (minutes, seconds) = (flow.expires_in_s / 60, flow.expires_in_s % 60);
+    expires.clear();
+    write!(expires, "{minutes:02}:{seconds:02}")?;
     // A template over many addresses has none; ipvsadm prints the firewall mark.
-    let vip = flow.vip.map_or_else(|| "-".to_owned(), |vip| vip.to_string());
-    widths.line(
-        flow.protocol.ipvs_name(),
-        &format!("{minutes:02}:{seconds:02}"),
-        flow.state.name(),
-        [&flow.client.to_string(), &vip, &flow.server.to_string()],
-        &flow.service,
-    )
+    let addresses = [flow.client, flow.vip.unwrap_or("-"), flow.server];
+    widths.line(out, flow.protocol.ipvs_name(), expires, flow.state, addresses, flow.service)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 /// Widths of the address columns. A listing that is not held in memory cannot look ahead: they start with room for
@@ -143,17 +165,19 @@ impl Default for Widths {
 impl Widths {
     fn line(
         &mut self,
+        out: &mut dyn Write,
         protocol: &str,
         expires: &str,
         state: &str,
         addresses: [&str; 3],
         service: &str,
-    ) -> String {
+    ) -> std::io::Result<()> {
         for (width, address) in self.0.iter_mut().zip(addresses) {
             *width = (*width).max(address.len());
         }
         let ([source, vip, destination], [w0, w1, w2]) = (addresses, self.0);
-        format!(
+        write!(
+            out,
             "{protocol:<4} {expires:<6} {state:<11} {source:<w0$} {vip:<w1$} {destination:<w2$} {service}"
         )
     }
