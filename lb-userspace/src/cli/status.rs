@@ -42,6 +42,7 @@ fn print(status: &types::Status, out: &mut dyn Write) -> io::Result<()> {
     interfaces(&status.interfaces).print(out)?;
     writeln!(out)?;
     tables(&status.flow_tables).print(out)?;
+    unremembered(&status.flow_tables, out)?;
     writeln!(out, "{}", sweep(&status.sweep))?;
     writeln!(out)?;
     packets(status).print(out)?;
@@ -91,11 +92,30 @@ fn tables(tables: &types::FlowTables) -> Table {
     table
 }
 
+/// Says that flows were not remembered, if any were not: a flood, or tables too small.
+fn unremembered(tables: &types::FlowTables, out: &mut dyn Write) -> io::Result<()> {
+    for (flows, why) in [
+        (tables.over_admission, "over admission.new_flows_per_second"),
+        (tables.without_place, "the tables had no place"),
+    ] {
+        if flows > 0 {
+            writeln!(
+                out,
+                "{WARN}{} new flows sent on without being remembered: {why}{WARN:#}",
+                human(flows)
+            )?;
+        }
+    }
+    Ok(())
+}
+
 fn sweep(sweep: &types::Sweep) -> String {
     let last = match sweep.last_full_duration_ms {
         Some(ms) => format!("last full sweep took {:.1} s", ms as f64 / 1000.0),
         None => "no full sweep yet".to_owned(),
     };
+    let work = sweep.last_full_work_us.map(|us| format!(", {:.1} ms of it work", us as f64 / 1000.0));
+    let last = last + &work.unwrap_or_default();
     format!("{last}, {} corrected", counted(usize::try_from(sweep.corrected).unwrap_or(usize::MAX), "count"))
 }
 

@@ -37,6 +37,7 @@ impl Operator for Daemon {
         let view = self.shared.view();
         let swept = self.shared.swept();
         let arrays = &self.shared.arrays;
+        let note = |note| self.shared.counters.note(note).map_err(unreadable);
         let ways = |buckets: u32| u64::from(buckets) * u64::from(WAYS);
         let flow_tables = FlowTables {
             ipv4: Table::new(ways(Slab::<V4>::new(arrays.flows4.words()).buckets()), swept.live.v4),
@@ -46,6 +47,8 @@ impl Operator for Daemon {
                 swept.live.templates,
             ),
             spilled: arrays.spilled.words()[0].load(Acquire).into(),
+            over_admission: note(Note::OverAdmission)?,
+            without_place: note(Note::NotRemembered)?,
         };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -58,7 +61,8 @@ impl Operator for Daemon {
             interfaces: view.interfaces.clone(),
             flow_tables,
             sweep: Sweep {
-                last_full_duration_ms: swept.lasted.map(|time| time.as_millis() as u64),
+                last_full_duration_ms: swept.lasted.map(|took| took.all.as_millis() as u64),
+                last_full_work_us: swept.lasted.map(|took| took.work.as_micros() as u64),
                 corrected: swept.corrected,
             },
             services: self.services()?,

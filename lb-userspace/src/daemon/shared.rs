@@ -54,13 +54,22 @@ pub(super) struct KnownServer {
 /// What the sweeper has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Swept {
-    /// How long the latest whole pass took, pauses included.
-    pub(super) lasted: Option<Duration>,
+    /// How long the latest whole pass took.
+    pub(super) lasted: Option<Took>,
     /// As of the latest pass.
     pub(super) live: Live,
     /// Since the start.
     pub(super) corrected: u64,
     pub(super) removed: u64,
+}
+
+/// How long a pass took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    /// From its beginning to its end, pauses included.
+    pub(super) all: Duration,
+    /// Processor time of the sweeping thread.
+    pub(super) work: Duration,
 }
 
 impl Shared {

@@ -1,11 +1,12 @@
 //! The thread that sweeps, in slices of a millisecond.
 
 use super::keeper::Command;
-use super::shared::{Shared, Swept};
+use super::shared::{Shared, Swept, Took};
 use crate::jiffies::{Clock, ClockError};
 use crate::maps::{KernelLocality, KernelSpill, StoreError};
 use crate::sweep::{Pass, Report, Rules, Step, Tables};
 use lb_common::flow::Slab;
+use nix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -95,6 +96,7 @@ fn sweep(
 
     let mut pass = Pass::default();
     let mut began = Instant::now();
+    let mut worked = thread_time();
     while !stop.load(Relaxed) {
         let now = clock.now()? as u32;
         shared.now.store(now, Relaxed);
@@ -105,12 +107,14 @@ fn sweep(
             match pass.step(&tables, &rules, now, &mut spill, &mut locality) {
                 Ok(Step::Walked(buckets)) => walked += u64::from(buckets),
                 Ok(Step::Done(report)) => {
-                    finish(shared, reports, began.elapsed(), report);
+                    let work = thread_time().saturating_sub(worked);
+                    finish(shared, reports, Took { all: began.elapsed(), work }, report);
                     while began.elapsed() < period && !stop.load(Relaxed) {
                         std::thread::park_timeout((period.saturating_sub(began.elapsed())).min(10 * TICK));
                         shared.now.store(clock.now()? as u32, Relaxed);
                     }
                     began = Instant::now();
+                    worked = thread_time();
                     break;
                 }
                 Err(error) => {
@@ -125,7 +129,12 @@ fn sweep(
     Ok(())
 }
 
-fn finish(shared: &Shared, reports: &UnboundedSender<Command>, lasted: Duration, report: Report) {
+/// Processor time of this thread. Zero, and so no work, from a kernel without such a clock, which Linux has had since 2.6.
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+fn finish(shared: &Shared, reports: &UnboundedSender<Command>, lasted: Took, report: Report) {
     let before = shared.swept();
     if report.corrected > 0 {
         info!(flows = report.corrected, "servers' counts of flows had drifted and were corrected");

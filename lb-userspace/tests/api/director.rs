@@ -275,8 +275,10 @@ impl Operator for Fake {
                 ipv6: Table::new(1 << 17, 0),
                 templates: Table::new(1 << 16, 61_000),
                 spilled: 12,
+                over_admission: 3_210_000,
+                without_place: 0,
             },
-            sweep: Sweep { last_full_duration_ms: Some(1234), corrected: 1 },
+            sweep: Sweep { last_full_duration_ms: Some(1234), last_full_work_us: Some(11_180), corrected: 1 },
             services: self.services()?,
             counters: self.stats()?.reasons,
         })

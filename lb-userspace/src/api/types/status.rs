@@ -94,6 +94,10 @@ pub struct FlowTables {
     pub templates: Table,
     /// Flows in the spill map.
     pub spilled: u64,
+    /// New flows that were sent on by their service's plan and not remembered, since the maps were made: those over
+    /// `admission.new_flows_per_second`, and those that found no place.
+    pub over_admission: u64,
+    pub without_place: u64,
 }
 
 /// How full one table is, as of the last sweep.
@@ -121,6 +125,9 @@ pub struct Sweep {
     /// How long the last walk over all flows took, pauses included; `None` before its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_full_duration_ms: Option<u64>,
+    /// What of that was work: processor time of the thread that walks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_full_work_us: Option<u64>,
     /// Counts of active, inactive and persistent flows that were found wrong and corrected, since the start.
     pub corrected: u64,
 }
