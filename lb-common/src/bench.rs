@@ -22,8 +22,17 @@ pub struct Reset {
     pub length: u32,
     /// How many flows the wrapper that picks them at random picks among.
     pub flows: u32,
-    /// State of that wrapper's random numbers; for the one that takes flows in turn, the next one's number.
+    /// State of that wrapper's random numbers; for those that take flows in turn, the next one's number.
     pub next: u64,
+    /// For the wrapper that mixes: one packet of so many is of one of `flows` flows at random, the others each of the
+    /// next one. At least 1.
+    pub every: u32,
+    /// Where that wrapper is: packets since the last one of a flow at random. Written by the wrapper.
+    pub turn: u32,
+    /// State of its random numbers.
+    pub random: u64,
+    /// Packets it has made of flows at random.
+    pub picked: u64,
 }
 
 /// What names flow `number` among those of a benchmark: client address and port, as on the wire. Different for every
@@ -32,6 +41,26 @@ pub struct Reset {
 pub const fn client(number: u32) -> (u32, Be16) {
     let host = number.wrapping_mul(0x9e_3779) & 0xff_ffff;
     ((10 << 24 | host).to_be(), Be16::from_host(0x8000 | (number >> 24) as u16))
+}
+
+/// The number of the flow that [`client`] names so.
+#[inline(always)]
+pub const fn number(address: u32, port: Be16) -> u32 {
+    // Of `client`'s factor, modulo 2^24.
+    const INVERSE: u32 = 0xb3_82c9;
+    let host = u32::from_be(address) & 0xff_ffff;
+    (port.to_host() as u32 & 0xff) << 24 | host.wrapping_mul(INVERSE) & 0xff_ffff
+}
+
+/// What the far end of a link saw of one flow on one CPU. Map `WITNESSED`, per CPU, by the flow's number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Witnessed {
+    pub arrived: u64,
+    /// Where its first packet went: the last four bytes of the destination MAC as a big-endian number.
+    pub server: u32,
+    /// Packets that went anywhere else.
+    pub elsewhere: u32,
 }
 
 /// The next random number's state, and from its upper half the number of one of `flows` flows (Knuth's MMIX constants).
@@ -102,6 +131,14 @@ mod tests {
         }
         assert_eq!(client(5).0, client(5 + (1 << 24)).0);
         assert_ne!(client(5).1, client(5 + (1 << 24)).1);
+    }
+
+    #[test]
+    fn a_flows_number_is_read_from_its_name() {
+        for number in [0, 1, 2, 9_999, 0xff_ffff, 0x100_0000, 0x8000_0005, u32::MAX] {
+            let (address, port) = client(number);
+            assert_eq!(super::number(address, port), number);
+        }
     }
 
     #[test]

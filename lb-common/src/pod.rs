@@ -1,7 +1,7 @@
 //! Leave for aya to copy the map types byte by byte.
 
 use crate::{
-    bench::{PeerFlow, PeerKey, PeerServer, PeerService, Reset},
+    bench::{PeerFlow, PeerKey, PeerServer, PeerService, Reset, Witnessed},
     counters::Counters,
     decap::Tunnels,
     flow::{FlowKey, Thresholds},
@@ -40,7 +40,7 @@ pod!(
     PeerServer = 12,
     PeerService = 8,
     PlanHead = 8,
-    Reset = 96,
+    Reset = 120,
     Server = 64,
     Service = 32,
     ServiceKey = 20,
@@ -48,4 +48,5 @@ pod!(
     Slot = 8,
     Thresholds = 8,
     Tunnels = 8,
+    Witnessed = 16,
 );

@@ -1,6 +1,7 @@
 //! The whole director, end to end: `lb run` in a lab, real HTTP and UDP through XDP to real servers.
 
 mod counts;
+mod flood;
 mod forwarding;
 mod lifecycle;
 mod protection;

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lb_userspace::api::types::{Reload, Server, Stats, Status};
+use lb_userspace::api::types::{Flow, FlowFilter, Reload, Server, Stats, Status};
 use lb_userspace::client::{Client, ClientError};
 use nix::sys::signal::Signal;
 
@@ -72,14 +72,23 @@ impl Director {
         Self::named(lab, folder, "second", pin(&format!("{}-second", lab.prefix())))
     }
 
+    /// A director in a namespace that is of no lab, pinned in [`pin`] of `prefix`.
+    pub fn alone(namespace: &Namespace, folder: &Path, prefix: &str) -> Result<Self, DirectorError> {
+        Self::placed(namespace, folder, "lb", pin(prefix))
+    }
+
     fn named(lab: &Lab, folder: &Path, name: &str, pin: PathBuf) -> Result<Self, DirectorError> {
+        Self::placed(&lab.director.namespace, folder, name, pin)
+    }
+
+    fn placed(namespace: &Namespace, folder: &Path, name: &str, pin: PathBuf) -> Result<Self, DirectorError> {
         remove_leftovers();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| DirectorError::Run { arguments: "(its client)".into(), source })?;
         Ok(Director {
-            namespace: Namespace::open(lab.director.namespace.name())?,
+            namespace: Namespace::open(namespace.name())?,
             configuration: folder.join(format!("{name}.yaml")),
             socket: folder.join(format!("{name}.sock")),
             pin,
@@ -173,6 +182,18 @@ impl Director {
 
     pub fn stats(&self) -> Result<Stats, ClientError> {
         self.runtime.block_on(Client::new(&self.socket).stats())
+    }
+
+    /// The flows that fit, of those the director lists.
+    pub fn flows(&self, filter: &FlowFilter) -> Result<Vec<Flow>, ClientError> {
+        self.runtime.block_on(async {
+            let mut lines = Client::new(&self.socket).flows(filter).await?;
+            let mut flows = Vec::new();
+            while let Some(flow) = lines.next().await? {
+                flows.push(flow);
+            }
+            Ok(flows)
+        })
     }
 
     pub fn reload(&self) -> Result<Reload, ClientError> {

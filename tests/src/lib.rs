@@ -3,7 +3,9 @@
 pub mod cases;
 pub mod director;
 pub mod engine;
+pub mod flood;
 pub mod lab;
+pub mod listing;
 pub mod live;
 pub mod netns;
 pub mod packet;

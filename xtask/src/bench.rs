@@ -8,10 +8,11 @@ use crate::{ebpf, privilege};
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Packets over real (virtual) links instead: how many a second, and how many are lost
+    /// Packets over real (virtual) links instead: how many a second, and how many are lost; with --flood, a running
+    /// director in a flood of SYNs; with --listing, its full table listed and swept
     #[arg(long)]
     live: bool,
-    /// Passed on to `lb bench`: --quick, --filter, --json, --markdown, --compare, …
+    /// Passed on to what measures: --quick, --filter, --json, --markdown, --compare, …
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -20,13 +21,15 @@ impl Bench {
     pub(crate) fn run(&self) -> Result<()> {
         privilege::check()?;
         ebpf::objects()?;
-        // The kernel does all that is measured, so the host side need not be optimised.
         let mut build = host_cargo();
         let mut cargo = host_cargo();
         if self.live {
-            build.args(["build", "--package", "lb-tests", "--bin", "lb-live"]);
-            cargo.args(["run", "--quiet", "--package", "lb-tests", "--bin", "lb-live", "--"]);
+            // Optimised: there is a director to be timed, too.
+            build.args(["build", "--release", "--package", "lb-userspace", "--bin", "lb"]);
+            build.args(["--package", "lb-tests", "--bin", "lb-live"]);
+            cargo.args(["run", "--release", "--quiet", "--package", "lb-tests", "--bin", "lb-live", "--"]);
         } else {
+            // The kernel does all that is measured, so the host side need not be.
             build.args(["build", "--package", "lb-userspace", "--bin", "lb"]);
             cargo.args(["run", "--quiet", "--package", "lb-userspace", "--bin", "lb", "--", "bench"]);
         }

@@ -81,6 +81,12 @@ impl Headers {
         self.get(eth::SOURCE)
     }
 
+    /// Source address and port, as on the wire.
+    #[inline(always)]
+    pub(crate) fn client(self) -> (u32, Be16) {
+        (self.get(L3 + ipv4::SOURCE), Be16::from_wire(self.get(L4)))
+    }
+
     #[inline(always)]
     pub(crate) fn set_macs(self, dmac: &Mac, smac: &Mac) {
         self.set(eth::DESTINATION, *dmac);

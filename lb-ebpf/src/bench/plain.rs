@@ -9,6 +9,10 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_xadd};
+use lb_common::{
+    bench::{Witnessed, number},
+    net::Mac,
+};
 
 /// As much memory as a flow table has, in the same kind of map, by cache lines.
 #[map]
@@ -23,6 +27,10 @@ static READ: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Packets that arrived at the end of a live run.
 #[map]
 static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// What came of each flow that is watched, by its number; as many as are.
+#[map]
+static WITNESSED: PerCpuArray<Witnessed> = PerCpuArray::with_max_entries(1, 0);
 
 /// Sends the packet back as it is.
 #[xdp]
@@ -77,9 +85,36 @@ pub(crate) fn read(context: XdpContext) -> u32 {
 /// Counts the packet and drops it.
 #[xdp]
 pub(crate) fn sink(_context: XdpContext) -> u32 {
+    arrived();
+    xdp_action::XDP_DROP
+}
+
+#[inline(always)]
+fn arrived() {
     if let Some(arrived) = ARRIVED.get_ptr_mut(0) {
         // SAFETY: a live value of this CPU's own.
         unsafe { *arrived += 1 };
     }
+}
+
+/// As `sink`, and writes down where packets of watched flows were sent.
+#[xdp]
+pub(crate) fn witness(context: XdpContext) -> u32 {
+    if let Some(headers) = super::peer::headers(&context) {
+        let (address, port) = headers.client();
+        if let Some(seen) = WITNESSED.get_ptr_mut(number(address, port)) {
+            let Mac([_, _, server @ ..]) = headers.dmac();
+            let server = u32::from_be_bytes(server);
+            // SAFETY: a live value of this CPU's own.
+            let seen = unsafe { &mut *seen };
+            if seen.arrived == 0 {
+                seen.server = server;
+            } else if seen.server != server {
+                seen.elsewhere += 1;
+            }
+            seen.arrived += 1;
+        }
+    }
+    arrived();
     xdp_action::XDP_DROP
 }

@@ -11,6 +11,7 @@ use aya_ebpf::{
 use lb_common::{
     bench::{HEADERS_V4, HEADERS_V6, Reset, client, random},
     flow::FlowKey,
+    tcp,
 };
 use lb_ebpf::wire::eth;
 
@@ -23,6 +24,8 @@ static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Place of the source address and of the ports in a frame of TCP over IPv4 without options.
 const CLIENT: usize = 26;
 const PORTS: usize = 34;
+/// Of TCP.
+const FLAGS: usize = 47;
 
 /// Whose packet it is.
 enum Whose {
@@ -32,6 +35,8 @@ enum Whose {
     Random,
     /// Of a flow that none was of before.
     Next,
+    /// One of so many is as `Random`, with ACK set alone; the others are as `Next`.
+    Mixed,
 }
 
 #[xdp]
@@ -52,6 +57,11 @@ pub(crate) fn random_flow(context: XdpContext) -> u32 {
 #[xdp]
 pub(crate) fn next_flow(context: XdpContext) -> u32 {
     run(&context, false, Whose::Next)
+}
+
+#[xdp]
+pub(crate) fn mixed(context: XdpContext) -> u32 {
+    run(&context, false, Whose::Mixed)
 }
 
 #[inline(always)]
@@ -106,7 +116,7 @@ fn make(context: &XdpContext, is_v6: bool, whose: Whose) -> Option<()> {
                 copy::<u16>(start, from, at);
                 at += 2;
             }
-            if !matches!(whose, Whose::Random | Whose::Next) {
+            if !matches!(whose, Whose::Random | Whose::Next | Whose::Mixed) {
                 copy::<u32>(start, from, CLIENT);
                 copy::<u32>(start, from, PORTS);
             }
@@ -130,6 +140,7 @@ fn make(context: &XdpContext, is_v6: bool, whose: Whose) -> Option<()> {
             reset.next += 1;
             number
         }
+        Whose::Mixed => mixed_number(reset, start),
     };
     let (address, port) = client(number);
     // SAFETY: both lie within the headers checked above.
@@ -140,6 +151,23 @@ fn make(context: &XdpContext, is_v6: bool, whose: Whose) -> Option<()> {
         start.add(PORTS).cast::<u32>().write_volatile(ports);
     }
     Some(())
+}
+
+/// The next packet's flow where they are mixed.
+#[inline(always)]
+fn mixed_number(reset: &mut Reset, start: *mut u8) -> u32 {
+    reset.turn += 1;
+    if reset.turn < reset.every {
+        reset.next += 1;
+        return (reset.next - 1) as u32;
+    }
+    reset.turn = 0;
+    reset.picked += 1;
+    let (state, number) = random(reset.random, reset.flows);
+    reset.random = state;
+    // SAFETY: within the headers that the caller checked.
+    unsafe { start.add(FLAGS).write_volatile(tcp::flag::ACK) };
+    number
 }
 
 /// # Safety

@@ -145,6 +145,11 @@ pub(super) const CASES: [Case; 41] = [
     Case { traffic: New, ..peer("hash_lru_new_flow", 1) },
 ];
 
+/// Names of all cases, in the order of the report.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    CASES.iter().map(|case| case.name)
+}
+
 impl Case {
     pub(super) fn is_v6(&self) -> bool {
         matches!(self.subject, Subject::Director(Setup { is_v6: true, .. }))
@@ -223,6 +228,7 @@ impl Baseline {
             Whose::Same6 => "empty_same_v6",
             Whose::Random => "empty_random",
             Whose::Next => "empty_next",
+            Whose::Mixed => "empty_mixed",
         };
         if self.cpus == 1 { wrapper.to_owned() } else { format!("{wrapper}_{}cpu", self.cpus) }
     }

@@ -95,7 +95,7 @@ impl Director {
         for (name, entries) in [("FLOWS4", v4), ("FLOWS6", v6), ("TEMPLATES", 1), ("SPILL", limits::SPILL)] {
             loader.map_max_entries(name, entries);
         }
-        let ebpf = loader.load(elf).map_err(BenchError::Load)?;
+        let ebpf = loader.load(elf).map_err(BenchError::load)?;
         let mut director = Self { ebpf, setup };
         director.settings([v4, v6, 1])?;
         director.service()?;

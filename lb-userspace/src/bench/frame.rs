@@ -80,7 +80,7 @@ pub(super) fn reset(frame: &[u8]) -> Reset {
     let mut header = [0; HEADERS];
     let used = if frame[12..14] == IPV4.to_be_bytes() { HEADERS_V4 } else { HEADERS_V6 };
     header[..used].copy_from_slice(&frame[..used]);
-    Reset { header, length: frame.len() as u32, flows: 1, next: 1 }
+    Reset { header, length: frame.len() as u32, flows: 1, next: 1, every: 1, turn: 0, random: 1, picked: 0 }
 }
 
 #[cfg(test)]

@@ -140,7 +140,10 @@ fn cpus(wanted: Option<usize>) -> Result<Vec<usize>, BenchError> {
     // The first CPU of a machine has most of its interrupts.
     cpus.reverse();
     if let Some(wanted) = wanted {
-        let at = cpus.iter().position(|&cpu| cpu == wanted).ok_or(failed(nix::errno::Errno::EINVAL))?;
+        let Some(at) = cpus.iter().position(|&cpu| cpu == wanted) else {
+            cpus.reverse();
+            return Err(BenchError::NoCpu { cpu: wanted, allowed: cpus });
+        };
         cpus.swap(0, at);
     }
     Ok(cpus)
@@ -159,6 +162,14 @@ mod tests {
         assert_eq!(names(&[]).unwrap().len(), CASES.len());
         assert_eq!(names(&["dr_1m", "gre"]).unwrap(), ["dr_1m", "gre_hot", "dr_1m_2cpu"]);
         assert!(matches!(names(&["dr", "sctp"]), Err(BenchError::NoCase(part)) if part == "sctp"));
+    }
+
+    #[test]
+    fn what_does_not_exist_is_answered_with_what_does() {
+        let error = chosen(&["sctp".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("no case has \"sctp\" in its name; there are empty, floor, "), "{error}");
+        let error = cpus(Some(99_999)).unwrap_err().to_string();
+        assert!(error.starts_with("this process may not use CPU 99999; it may use ["), "{error}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod live;
 mod measure;
 mod report;
 mod running;
+pub mod traffic;
 mod wrapped;
 
 use aya::EbpfError;
@@ -31,7 +32,9 @@ pub use report::{Figure, Report};
 pub enum BenchError {
     #[error(transparent)]
     NotBuilt(#[from] crate::object::NotBuilt),
-    #[error("loading programs and maps (needs the capabilities BPF and NET_ADMIN)")]
+    #[error("measuring needs the capabilities BPF and NET_ADMIN: run as root")]
+    Privilege(#[source] EbpfError),
+    #[error("loading programs and maps")]
     Load(#[source] EbpfError),
     #[error("program {name}")]
     Program {
@@ -47,6 +50,8 @@ pub enum BenchError {
     },
     #[error("the object has no {0}")]
     Missing(&'static str),
+    #[error("finding the program of a running director")]
+    NoDirector(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("reading the thread's clock")]
     Clock(#[source] Errno),
     #[error("moving to CPU {cpu}")]
@@ -55,13 +60,19 @@ pub enum BenchError {
         #[source]
         source: Errno,
     },
-    #[error("no case has {0:?} in its name")]
+    #[error("this process may not use CPU {cpu}; it may use {allowed:?}")]
+    NoCpu { cpu: usize, allowed: Vec<usize> },
+    #[error("no case has {0:?} in its name; there are {names}", names = case::names().collect::<Vec<_>>().join(", "))]
     NoCase(String),
     #[error("case {case}: {what}")]
     Wrong { case: &'static str, what: String },
 }
 
 impl BenchError {
+    fn load(source: EbpfError) -> Self {
+        if crate::xdp::is_denied(&source) { Self::Privilege(source) } else { Self::Load(source) }
+    }
+
     fn program(name: &'static str, source: ProgramError) -> Self {
         Self::Program { name, source: Box::new(source) }
     }

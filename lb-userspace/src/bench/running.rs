@@ -17,7 +17,7 @@ use super::wrapped::{Run, Target, Whose, Wrapped};
 /// `enum xdp_action`.
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub(super) const XDP_TX: u32 = 3;
 const XDP_REDIRECT: u32 = 4;
 
 /// First flow of the second CPU, where CPUs open flows of their own.

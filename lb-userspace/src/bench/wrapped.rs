@@ -4,12 +4,12 @@ use aya::maps::HashMap;
 use aya::maps::{Array, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::bench::{PEER_FLOWS, PEER_SERVERS, PeerServer, PeerService, Reset};
+use lb_common::bench::{PEER_FLOWS, PEER_SERVERS, PeerServer, PeerService, Reset, Witnessed};
 use lb_common::flow::{Layout, V4};
 use lb_common::net::{Be16, Mac, proto};
 use nix::time::{ClockId, clock_gettime};
 
-use super::director::buckets;
+use super::director::{LOOPBACK, buckets};
 use super::{BenchError, frame};
 
 /// Which wrapper: whose packet it makes.
@@ -22,10 +22,12 @@ pub(super) enum Whose {
     Random,
     /// Of a flow that none was of before.
     Next,
+    /// One of `Reset::every` is as [`Whose::Random`], the others are as [`Whose::Next`].
+    Mixed,
 }
 
 impl Whose {
-    const ALL: [Self; 4] = [Self::Same, Self::Same6, Self::Random, Self::Next];
+    const ALL: [Self; 5] = [Self::Same, Self::Same6, Self::Random, Self::Next, Self::Mixed];
 
     const fn program(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl Whose {
             Self::Same6 => "same6",
             Self::Random => "random_flow",
             Self::Next => "next_flow",
+            Self::Mixed => "mixed",
         }
     }
 }
@@ -62,6 +65,8 @@ const BATCH: u32 = 64;
 pub(super) struct Wrapped {
     ebpf: Ebpf,
     frame: Vec<u8>,
+    /// Where packets are said to come in when the program is only run.
+    ifindex: u32,
 }
 
 /// What became of the last packet, and what one cost.
@@ -75,17 +80,28 @@ pub(super) struct Run {
 impl Wrapped {
     /// `frame`: what the first run is given, and sets the headroom. The wrapper then makes its own.
     pub(super) fn load(elf: &[u8], target: &Target<'_>, frame: Vec<u8>) -> Result<Self, BenchError> {
+        Self::watching(elf, target, frame, 1)
+    }
+
+    /// As [`Wrapped::load`], with room for what the program `witness` sees of so many flows.
+    pub(super) fn watching(
+        elf: &[u8],
+        target: &Target<'_>,
+        frame: Vec<u8>,
+        flows: u32,
+    ) -> Result<Self, BenchError> {
         let is_peer = matches!(target, Target::Own(PEER, _));
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("PEER_TABLE", if is_peer { PEER_FLOWS } else { NO_PEER });
+        loader.map_max_entries("WITNESSED", flows);
         let lines = match target {
             Target::Own(READ, flows) => buckets(*flows) * V4::BUCKET / LINE,
             _ => 1,
         };
         loader.map_max_entries("MEMORY", lines);
         loader.override_global("LINES", &lines, true);
-        let ebpf = loader.load(elf).map_err(BenchError::Load)?;
-        let mut wrapped = Self { ebpf, frame };
+        let ebpf = loader.load(elf).map_err(BenchError::load)?;
+        let mut wrapped = Self { ebpf, frame, ifindex: LOOPBACK };
         if is_peer {
             wrapped.fill_peer()?;
         }
@@ -116,10 +132,29 @@ impl Wrapped {
         Array::try_from(map).and_then(|mut map| map.set(0, reset, 0)).map_err(failed)
     }
 
+    /// How packets are made; what the wrapper writes is as of its latest one.
+    pub(super) fn reset(&self) -> Result<Reset, BenchError> {
+        let failed = |source| BenchError::map("RESET", source);
+        let map = self.ebpf.map("RESET").ok_or(BenchError::Missing("RESET"))?;
+        Array::try_from(map).and_then(|map| map.get(&0, 0)).map_err(failed)
+    }
+
+    /// Packets come in by another interface than the loopback one from now on, one of the network namespace that
+    /// [`Wrapped::run`] is called in.
+    pub(super) fn come_in_by(&mut self, ifindex: u32) {
+        self.ifindex = ifindex;
+    }
+
     /// Runs the program `repeat` times.
     pub(super) fn run(&self, whose: Whose, repeat: u32) -> Result<Run, BenchError> {
         let name = whose.program();
-        let options = TestRunOptions { data_in: Some(&self.frame), repeat, ..TestRunOptions::new() };
+        let context = self.context(self.ifindex);
+        let options = TestRunOptions {
+            data_in: Some(&self.frame),
+            ctx_in: Some(&context),
+            repeat,
+            ..TestRunOptions::new()
+        };
         let program = self.program(name)?;
         let before = thread_time()?;
         let result = program.test_run(options).map_err(|source| BenchError::program(name, source))?;
@@ -130,9 +165,7 @@ impl Wrapped {
     /// Sends so many frames out of an interface of this thread's network namespace. The target must return `XDP_TX`.
     pub(super) fn send(&self, whose: Whose, packets: u32, ifindex: u32) -> Result<(), BenchError> {
         let name = whose.program();
-        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, self.frame.len() as u32, 0, ifindex, 0, 0];
-        let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let context = self.context(ifindex);
         let options = TestRunOptions {
             data_in: Some(&self.frame),
             ctx_in: Some(&context),
@@ -141,6 +174,12 @@ impl Wrapped {
             ..TestRunOptions::new()
         };
         self.program(name)?.test_run(options).map_err(|source| BenchError::program(name, source)).map(drop)
+    }
+
+    /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    fn context(&self, ifindex: u32) -> Vec<u8> {
+        let words = [0, self.frame.len() as u32, 0, ifindex, 0, 0];
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
     /// Attaches a program of the benchmark's own, loading it if it is not the target.
@@ -152,7 +191,15 @@ impl Wrapped {
         super::attach(program, name, ifindex)
     }
 
-    /// Packets that came to the program `sink`.
+    /// What the program `witness` saw of a flow, on each CPU.
+    pub(super) fn witnessed(&self, flow: u32) -> Result<Vec<Witnessed>, BenchError> {
+        let failed = |source| BenchError::map("WITNESSED", source);
+        let map = self.ebpf.map("WITNESSED").ok_or(BenchError::Missing("WITNESSED"))?;
+        let seen = PerCpuArray::<_, Witnessed>::try_from(map).and_then(|map| map.get(&flow, 0));
+        seen.map(|seen| seen.to_vec()).map_err(failed)
+    }
+
+    /// Packets that came to the programs `sink` and `witness`.
     pub(super) fn arrived(&self) -> Result<u64, BenchError> {
         let failed = |source| BenchError::map("ARRIVED", source);
         let map = self.ebpf.map("ARRIVED").ok_or(BenchError::Missing("ARRIVED"))?;

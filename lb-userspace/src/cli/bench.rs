@@ -23,7 +23,7 @@ pub struct Bench {
     /// Compare with an earlier run's JSON: net cost now over net cost then
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "markdown"])]
     compare: Option<PathBuf>,
-    /// Fewer packets and rounds: seconds instead of a minute, and twice the noise
+    /// Fewer packets and rounds: twice the noise, and little more time than opening the flows takes
     #[arg(long)]
     quick: bool,
     /// Only cases with one of these in their names

@@ -4,7 +4,7 @@ use super::{XdpError, bpffs};
 use crate::model::{AttachMode, Interface};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode, loaded_programs};
 use nix::errno::Errno;
 use nix::net::if_::if_nameindex;
 use std::collections::BTreeSet;
@@ -95,6 +95,19 @@ pub fn indexes(interfaces: &[Interface]) -> Result<Vec<u32>, XdpError> {
         }),
     };
     interfaces.iter().map(find).collect()
+}
+
+/// The program that is attached to the interface's driver by the director whose pins are in `pin`.
+pub(crate) fn attached_program(pin: &Path, ifindex: u32) -> Result<ProgramFd, Box<dyn Error + Send + Sync>> {
+    let link = FdLink::from(PinnedLink::from_pin(pin.join(link_name(ifindex, true)))?);
+    let wanted = link.info()?.program_id();
+    for program in loaded_programs() {
+        let program = program?;
+        if program.id() == wanted {
+            return Ok(program.fd()?);
+        }
+    }
+    Err(format!("program {wanted} was replaced just now").into())
 }
 
 fn one(program: &mut Xdp, pin: &Path, interface: &Interface, ifindex: u32) -> Result<Attachment, XdpError> {

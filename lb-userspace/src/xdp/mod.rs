@@ -16,7 +16,9 @@ mod bpffs;
 mod object;
 mod size;
 
+pub(crate) use attach::attached_program;
 pub use attach::{Attached, Attachment, indexes};
+pub(crate) use object::is_denied;
 pub use size::{Sizes, memory_available};
 
 use crate::jiffies::{Clock, ClockError};

@@ -204,7 +204,8 @@ fn open_failed(map: &'static str, pin: &Path, source: MapError) -> XdpError {
     XdpError::Store(StoreError { action: "opening", map, key, source: Box::new(source) })
 }
 
-fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+/// True if it comes of a missing capability.
+pub(crate) fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::PermissionDenied)

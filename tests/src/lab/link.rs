@@ -30,9 +30,15 @@ pub(crate) struct End<'a> {
 
 /// Makes a veth pair of the given MTU, up at both ends.
 pub(crate) fn connect(a: &End<'_>, b: &End<'_>, mtu: u32) -> Result<(), LabError> {
+    connect_wide(a, b, mtu, 1)
+}
+
+/// Makes a veth pair with so many queues. A frame stays on the CPU that sent it if there are as many as CPUs.
+pub(crate) fn connect_wide(a: &End<'_>, b: &End<'_>, mtu: u32, queues: usize) -> Result<(), LabError> {
     let address = |end: &End<'_>| end.mac.map(|mac| format!("address {mac}")).unwrap_or_default();
+    let wide = format!("numtxqueues {queues} numrxqueues {queues}");
     a.namespace.ip([format!(
-        "link add {} {} mtu {mtu} type veth peer name {} {} mtu {mtu} netns {}",
+        "link add {} {} mtu {mtu} {wide} type veth peer name {} {} mtu {mtu} {wide} netns {}",
         a.interface,
         address(a),
         b.interface,
