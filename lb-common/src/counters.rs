@@ -12,6 +12,7 @@ pub struct Counters {
     pub bytes: u64,
 }
 
+/// A numbered list of reasons, each with the verdict that goes with it and the name of its counter.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $kind:ident $text:literal,)*) => {
         /// Why a packet ended as it did. Every packet is counted under exactly one; the index of its per-CPU counter.
@@ -26,9 +27,9 @@ macro_rules! reasons {
 
             /// The verdict that goes with the reason.
             #[inline(always)]
-            pub const fn verdict(self) -> Verdict {
+            pub const fn verdict(self) -> $crate::counters::Verdict {
                 match self {
-                    $(Reason::$name => Verdict::$kind,)*
+                    $(Reason::$name => $crate::counters::Verdict::$kind,)*
                 }
             }
 
@@ -39,8 +40,13 @@ macro_rules! reasons {
                 }
             }
         }
+
+        /// Number of reasons, and entries of their map.
+        pub const REASONS: usize = Reason::ALL.len();
     };
 }
+
+pub(crate) use reasons;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,8 +112,6 @@ reasons! {
     DroppedSourceLimit = Drop "dropped_source_limit",
     /// A later fragment that came before its first, or too late.
     DroppedFragment = Drop "dropped_fragment",
-    /// For a VIP, but cut short or contradicting itself.
-    DroppedMalformed = Drop "dropped_malformed",
     /// The driver had no room for headers.
     DroppedNoRoom = Drop "dropped_no_room",
     /// A part of the program was missing: it is being replaced.
@@ -115,9 +119,6 @@ reasons! {
     /// An error about one of our own tunnel packets that was noted or has nobody to go to.
     DroppedTunnelError = Drop "dropped_tunnel_error",
 }
-
-/// Number of reasons, and entries of their map.
-pub const REASONS: usize = Reason::ALL.len();
 
 /// Things worth counting that are not a packet's end; entries of their per-CPU map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@
 //! address to [`role`] bits; both written by `lb real-server decap`. `DECAPSULATED`, a per-CPU array of packets by
 //! [`Reason`], written by the datapath.
 
-use crate::counters::Verdict;
+use crate::counters::reasons;
 use crate::net::Be16;
 
 /// Addresses the decapsulator can know: VIPs and those of the host.
@@ -33,36 +33,6 @@ pub mod role {
     pub const END: u32 = 1;
     /// A VIP: what comes out of a tunnel may be for it.
     pub const VIP: u32 = 1 << 1;
-}
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $verdict:ident $text:literal,)*) => {
-        /// What became of a packet. Every packet is counted under exactly one; the index of its per-CPU counter.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u32)]
-        pub enum Reason {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Reason {
-            pub const ALL: &[Reason] = &[$(Reason::$name,)*];
-
-            /// The verdict that goes with the reason: pass or drop.
-            #[inline(always)]
-            pub const fn verdict(self) -> Verdict {
-                match self {
-                    $(Reason::$name => Verdict::$verdict,)*
-                }
-            }
-
-            /// Name of the counter.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Reason::$name => $text,)*
-                }
-            }
-        }
-    };
 }
 
 reasons! {
@@ -98,6 +68,3 @@ reasons! {
     /// A part of the program was missing.
     DroppedNoStep = Drop "dropped_program_incomplete",
 }
-
-/// Number of reasons, and entries of their map.
-pub const REASONS: usize = Reason::ALL.len();

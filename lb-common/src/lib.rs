@@ -54,4 +54,4 @@ pub mod tcp;
 mod pod;
 
 /// Version of everything in this crate that crosses. Pinned maps of another version are not taken over.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
