@@ -80,6 +80,9 @@ pub mod service_flag {
     pub const DROP_NO_DESTINATION: u32 = 1 << 5;
 }
 
+/// Port of FTP's control connections. A service there has their data connections, too.
+pub const FTP: u16 = 21;
+
 impl Service {
     #[inline(always)]
     pub const fn has(&self, flag: u32) -> bool {
@@ -87,8 +90,8 @@ impl Service {
     }
 
     /// Key of the persistence template for a client of this service. As in IPVS a service with a port keys its
-    /// templates by that port, one for any port by 0, one over many addresses (a firewall mark service there) by
-    /// itself and neither address, protocol nor port.
+    /// templates by that port, one for any port and one for FTP, whose data goes to any, by 0, one over many addresses (a
+    /// firewall mark service there) by itself and neither address, protocol nor port.
     #[inline(always)]
     pub const fn template_key(&self, id: u32, flow: &crate::flow::FlowKey) -> crate::flow::FlowKey {
         let client = flow.client.masked(&self.persistence_mask);
@@ -98,7 +101,8 @@ impl Service {
             let vip = Addr([0, family, 0, id.to_be()]);
             return crate::flow::FlowKey { client, vip, ports: 0, protocol: 0 };
         }
-        let ports = crate::flow::FlowKey::ports(0, self.port.to_wire());
+        let port = if self.port.to_host() == FTP { 0 } else { self.port.to_wire() };
+        let ports = crate::flow::FlowKey::ports(0, port);
         crate::flow::FlowKey { client, vip: flow.vip, ports, protocol: flow.protocol }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 use lb_common::{
     counters::Reason,
     net::{Addr, Mac, proto},
-    service::{Service, service_flag},
+    service::{FTP, Service, service_flag},
     settings::{Settings, feature},
 };
 
@@ -31,7 +31,7 @@ const TOS: u8 = 0xc0;
 #[inline(always)]
 pub fn no_destination(packet: &Packet, service: &Service) -> Stop {
     // FTP's data connections find the control connection's service and no persistence: the stack's (IPVS).
-    if service.port.to_host() == service::FTP && packet.key.vip_port() != service::FTP {
+    if service.port.to_host() == FTP && packet.key.vip_port() != FTP {
         return Reason::PassedNotOpening.into();
     }
     if packet.is_error || service.has(service_flag::DROP_NO_DESTINATION) {

@@ -3,13 +3,12 @@
 use crate::{parse::Packet, tables::Tables};
 use lb_common::{
     net::{Addr, Be16, proto},
-    service::{MatchSet, ServiceKey, key_kind},
+    service::{FTP, MatchSet, ServiceKey, key_kind},
     settings::feature,
 };
 
 /// The first unprivileged port (`net.ipv4.ip_unprivileged_port_start`): where passive FTP's data goes.
 const UNPRIVILEGED: u16 = 1024;
-pub const FTP: u16 = 21;
 pub const FTP_DATA: u16 = 20;
 
 /// Id of the service a packet is for.

@@ -5,7 +5,7 @@ use crate::model::{self, Match, Method, Model, Ports, Protocol};
 use ipnet::IpNet;
 use lb_common::limits::MATCH_RULES;
 use lb_common::net::proto;
-use lb_common::service::{MatchRule, key_kind};
+use lb_common::service::{FTP, MatchRule, key_kind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More rules meet at one prefix than its entry holds.
@@ -165,7 +165,7 @@ pub(super) fn has_v6(keys: &Keys) -> bool {
 pub(super) fn has_ftp(keys: &Keys) -> bool {
     keys.places
         .keys()
-        .any(|place| place.kind == key_kind::SERVICE && place.port == 21 && place.protocol == proto::TCP)
+        .any(|place| place.kind == key_kind::SERVICE && place.port == FTP && place.protocol == proto::TCP)
 }
 
 pub(super) fn has_any_port(keys: &Keys) -> bool {

@@ -194,7 +194,7 @@ pub(super) fn cases() -> Vec<Case> {
              reason passed_no_service 1
              reason transmitted 2
              server 1: 2 connections, 2 packets, 80 bytes
-             template tcp 203.0.113.1:0 > 192.0.2.1:21: to 1, 300 s, timeout 300 s, 2 flows",
+             template tcp 203.0.113.1:0 > 192.0.2.1:0: to 1, 300 s, timeout 300 s, 2 flows",
         ),
     ]
 }
