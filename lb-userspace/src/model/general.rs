@@ -17,72 +17,42 @@ pub struct Interface {
     pub mode: AttachMode,
 }
 
-/// How the program attaches to an interface.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantNames,
-)]
-#[strum(serialize_all = "lowercase")]
-pub enum AttachMode {
-    /// In the driver, or, with a warning, in the generic hook if the driver cannot.
-    #[default]
-    Auto,
-    /// In the driver or not at all.
-    Native,
-    /// In the generic hook, after the kernel has built its packet buffer.
-    Generic,
+choice! {
+    /// How the program attaches to an interface.
+    #[strum(serialize_all = "lowercase")]
+    pub enum AttachMode {
+        /// In the driver, or, with a warning, in the generic hook if the driver cannot.
+        #[default]
+        Auto,
+        /// In the driver or not at all.
+        Native,
+        /// In the generic hook, after the kernel has built its packet buffer.
+        Generic,
+    }
 }
 
-/// What SIGTERM does to the attached program.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantNames,
-)]
-#[strum(serialize_all = "lowercase")]
-pub enum OnExit {
-    /// Detach it and remove the pins: balancing stops with the daemon.
-    #[default]
-    Detach,
-    /// Leave it attached and pinned: the datapath goes on from the last plan.
-    Keep,
+choice! {
+    /// What SIGTERM does to the attached program.
+    #[strum(serialize_all = "lowercase")]
+    pub enum OnExit {
+        /// Detach it and remove the pins: balancing stops with the daemon.
+        #[default]
+        Detach,
+        /// Leave it attached and pinned: the datapath goes on from the last plan.
+        Keep,
+    }
 }
 
-/// Who gives this host its VIPs.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantNames,
-)]
-#[strum(serialize_all = "lowercase")]
-pub enum VipOwner {
-    /// Somebody else: keepalived, BIRD, the network configuration, an upstream route.
-    #[default]
-    External,
-    /// The daemon: it adds the VIPs to an interface, announces them, and removes them again.
-    Manage,
+choice! {
+    /// Who gives this host its VIPs.
+    #[strum(serialize_all = "lowercase")]
+    pub enum VipOwner {
+        /// Somebody else: keepalived, BIRD, the network configuration, an upstream route.
+        #[default]
+        External,
+        /// The daemon: it adds the VIPs to an interface, announces them, and removes them again.
+        Manage,
+    }
 }
 
 /// How many flows the tables can hold, in ways; powers of two from [`FlowTables::MIN`] to [`FlowTables::MAX`].
@@ -171,27 +141,17 @@ impl Default for IpvsKnobs {
     }
 }
 
-/// What a server's flows cost, as kernels before and after mid-2026 compute it.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantNames,
-)]
-pub enum Overhead {
-    /// `256 * active + inactive`.
-    #[default]
-    #[strum(serialize = "classic")]
-    Classic,
-    /// `257 * active + inactive`.
-    #[strum(serialize = "2026")]
-    Since2026,
+choice! {
+    /// What a server's flows cost, as kernels before and after mid-2026 compute it.
+    pub enum Overhead {
+        /// `256 * active + inactive`.
+        #[default]
+        #[strum(serialize = "classic")]
+        Classic,
+        /// `257 * active + inactive`.
+        #[strum(serialize = "2026")]
+        Since2026,
+    }
 }
 
 /// Which packets are turned away early.

@@ -5,6 +5,26 @@
 //! equal exactly when they ask for the same thing, which is how a reload finds out that nothing changed.
 //! A model is built by [`crate::config`] and never changed afterwards.
 
+/// Makes an enum one of a closed list of words in the file: read and printed under the names strum's attributes give it,
+/// with the `#[default]` that an absent key means.
+macro_rules! choice {
+    ($item:item) => {
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            Default,
+            PartialEq,
+            Eq,
+            strum::Display,
+            strum::EnumString,
+            strum::IntoStaticStr,
+            strum::VariantNames,
+        )]
+        $item
+    };
+}
+
 mod general;
 mod net;
 mod service;

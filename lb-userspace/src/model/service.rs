@@ -170,26 +170,16 @@ pub enum ClientMask {
     V6(u8),
 }
 
-/// What a client gets when no server can take its flow.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantNames,
-)]
-#[strum(serialize_all = "lowercase")]
-pub enum NoDestination {
-    /// ICMP port unreachable, also for TCP: what IPVS does.
-    #[default]
-    Reject,
-    /// Nothing.
-    Drop,
+choice! {
+    /// What a client gets when no server can take its flow.
+    #[strum(serialize_all = "lowercase")]
+    pub enum NoDestination {
+        /// ICMP port unreachable, also for TCP: what IPVS does.
+        #[default]
+        Reject,
+        /// Nothing.
+        Drop,
+    }
 }
 
 /// A real server of one service.
