@@ -285,3 +285,19 @@ pub(super) fn map_arrays(pin: &Path) -> Result<Arrays, XdpError> {
         spilled: map("SPILLED")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FlowTables;
+
+    #[test]
+    fn tables_too_large_for_this_machine_are_refused_with_what_they_would_need() {
+        let io_error = io::Error::from(io::ErrorKind::OutOfMemory);
+        let error = EbpfError::MapError(MapError::CreateError { name: "FLOWS4".to_owned(), io_error });
+        let refused = refused(error, Sizes::of(FlowTables { ipv4: 1 << 20, ipv6: 1 << 17 }));
+        let text = refused.to_string();
+        assert!(text.starts_with("no memory for map FLOWS4: the flow tables need 53 MiB, "), "{text}");
+        assert!(text.ends_with(" MiB are available; a smaller `flows` needs less"), "{text}");
+    }
+}
