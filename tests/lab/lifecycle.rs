@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lb_tests::director::{PATIENCE, server, servers};
+use lb_tests::director::{PATIENCE, lb, server, servers};
 use lb_tests::lab::client::{ClientError, tally};
 use lb_tests::lab::{Family, Lab, one_arm};
 use lb_userspace::api::types::Status;
@@ -224,4 +224,32 @@ fn on_exit_keep_leaves_the_datapath_to_the_next_daemon() {
     assert!(!scene.director.pin.exists());
     assert_detached(&scene);
     assert_refused(&scene);
+}
+
+#[test]
+fn a_benchmark_beside_a_running_director_leaves_it_alone() {
+    let scene = Scene::running(one_arm(3), rr);
+    let mut held = converse(&scene.client, scene.vip(Family::V4), 6);
+    let sent = || {
+        let stats = scene.director.stats().unwrap();
+        stats
+            .reasons
+            .iter()
+            .filter(|reason| reason.name == "transmitted")
+            .map(|reason| reason.packets)
+            .sum::<u64>()
+    };
+    let (pinned, before) = (std::fs::read_dir(&scene.director.pin).unwrap().count(), sent());
+    let mut bench = Command::new(lb().unwrap());
+    bench.args(["bench", "--quick", "--rounds", "1", "--json", "--filter", "dr_10k"]);
+    let report = scene.lab.director.namespace.output(&mut bench).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let case = &report["cases"][0];
+    assert_eq!((case["name"].as_str(), case["flows"].as_u64()), (Some("dr_10k"), Some(10_000)), "{report:#}");
+    assert!(case["net_ns_median"].as_f64().unwrap() > 0.0, "{report:#}");
+    // Far fewer than the benchmark's: what the clients' connections still had to say.
+    assert!(sent() - before < 100);
+    assert_eq!(std::fs::read_dir(&scene.director.pin).unwrap().count(), pinned);
+    assert_eq!(scene.director.status().unwrap().flow_tables.spilled, 0);
+    held.iter_mut().for_each(Held::ask);
 }
