@@ -111,7 +111,7 @@ pub struct IpvsKnobs {
     pub expire_quiescent_template: bool,
     /// An ICMP error about an unknown flow may open it.
     pub schedule_icmp: bool,
-    /// Tunnel headers copy DF, and a packet too big for the path is answered with an ICMP error.
+    /// Tunnel headers copy DF. A packet too big for the path is answered with an ICMP error in any case.
     pub pmtu_disc: bool,
     /// The stricter TCP transitions: 3 in the file; `false` is 0. The automatic modes do not exist here.
     pub secure_tcp: bool,

@@ -1,5 +1,7 @@
 //! Every tunnel outside and inside, as a real server should receive it.
 
+use std::net::IpAddr;
+
 use lb_common::counters::Reason;
 use lb_common::hash::stateless;
 use lb_common::net::Addr;
@@ -155,6 +157,8 @@ fn headers() -> Vec<Case> {
     let no_df = |ttl| eth().ipv4(CLIENT, VIP).ttl(ttl).df(false).tcp(40001, 80).syn();
     let no_discovery =
         |fixture: Fixture| Fixture { switches: fixture.switches & !switch::PMTU_DISC, ..fixture };
+    let [.., high, low] = stateless(&Addr::from(CLIENT.address()), 40001).to_be_bytes();
+    let varied = IpAddr::from([10, 0, high, 1 ^ low]);
     let tagged = one(gue(RIP).vlan([5, NO_VLAN]).behind(7));
     vec![
         case("the DSCP is copied to the outer header", one(ipip(RIP)))
@@ -178,6 +182,19 @@ fn headers() -> Vec<Case> {
                 outer(RIP, id, true).df(false).ipip(&data(eth(), 63, 0).ip_bytes()).build()
             })
             .holds(&opened(40, "reason transmitted 1")),
+        case("without pmtu_disc what is too big is answered all the same", no_discovery(one(ipip(RIP))))
+            .replies(data(eth(), 64, 1441).build(), Reason::RepliedTooBig, |id| {
+                complaint(id, 3, 4, 1480, &quoted(data(eth(), 63, 1441).ip_bytes()))
+            })
+            .holds(&opened(1481, "reason replied_too_big 1")),
+        case(
+            "with vary the end of the source is the flow's own",
+            one(ipip(RIP).with(server_flag::VARY_SOURCE)),
+        )
+        .sends_with_id(data(eth(), 64, 0).build(), move |id| {
+            towards(RIP).ip(varied, RIP).ttl(63).df(true).id(id).ipip(&data(eth(), 63, 0).ip_bytes()).build()
+        })
+        .holds(&opened(40, "reason transmitted 1")),
         case("a tunnel packet from one tag goes with another by another interface", tagged)
             .redirects(data(eth().vlan(9), 64, 33).build(), 7, {
                 let ip = towards(RIP).vlan(5).ip("10.0.0.1", RIP).ttl(63).df(true).id(0);
