@@ -6,7 +6,7 @@ use lb_tests::lab::client::tally;
 use lb_tests::lab::{Family, one_arm};
 use lb_userspace::api::types::Verdict;
 
-use super::{Scene, answers, configuration, of, service};
+use super::{Scene, answers, configuration, of, service, uploads_arrive_whole};
 
 const EVEN: [(usize, &str); 3] = [(1, ""), (2, ""), (3, "")];
 
@@ -81,9 +81,5 @@ fn a_large_upload_arrives_whole() {
         let services = Family::BOTH.map(|family| service(lab, family, &["scheduler: rr"], &EVEN[..2]));
         configuration(lab, &services)
     });
-    let body: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
-    for family in Family::BOTH {
-        let answer = scene.client.upload(scene.vip(family), body.clone()).unwrap();
-        assert_eq!((answer.length, answer.sha256), (body.len() as u64, lb_tests::lab::http::sha256(&body)));
-    }
+    uploads_arrive_whole(&scene);
 }

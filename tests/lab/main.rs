@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use lb_tests::director::Director;
 use lb_tests::lab::client::{Client, Conversation, Load, Outcome, nth_port};
-use lb_tests::lab::http::{Answer, HttpServer};
+use lb_tests::lab::http::{Answer, HttpServer, sha256};
 use lb_tests::lab::{Builder, Dual, Family, Lab};
 
 const PORT: u16 = 80;
@@ -145,7 +146,7 @@ fn under_load<T>(client: &Client, lab: &Lab, already: usize, work: impl FnOnce()
                 let from = nth_port(first, already + outcomes.len());
                 outcomes.extend(client.http(&Load::new(target, BATCH).concurrency(4).from_ports(from)));
                 // On a fast machine the load would reach the ports the kernel gives the held conversations.
-                thread::sleep(std::time::Duration::from_millis(15));
+                thread::sleep(Duration::from_millis(15));
             }
             outcomes
         });
@@ -154,6 +155,21 @@ fn under_load<T>(client: &Client, lab: &Lab, already: usize, work: impl FnOnce()
         drop(end);
         (load.join().unwrap(), done)
     })
+}
+
+/// A hundred megabytes to the VIP of each family arrive as they were sent.
+fn uploads_arrive_whole(scene: &Scene) {
+    // No period that divides a segment's length, so that one in the wrong place shows.
+    let body: Vec<u8> = (0..100 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (length, hash) = (body.len() as u64, sha256(&body));
+    let body = bytes::Bytes::from(body);
+    for family in Family::BOTH {
+        let load = Load::new(scene.vip(family), 1).path("/upload").body(body.clone());
+        let outcomes = scene.client.http(&load.deadline(Duration::from_secs(120)));
+        for answer in answers(outcomes) {
+            assert_eq!((answer.length, &answer.sha256), (length, &hash), "{family:?}");
+        }
+    }
 }
 
 /// A configuration with the services given.

@@ -5,7 +5,7 @@ use lb_tests::lab::client::tally;
 use lb_tests::lab::{Builder, Family, Lab, one_arm, two_arm};
 use lb_userspace::api::types::Verdict;
 
-use super::{Held, Scene, configuration, converse, of, service};
+use super::{Held, Scene, configuration, converse, of, service, uploads_arrive_whole};
 
 const EVEN: [(usize, &str); 2] = [(1, ""), (2, "")];
 
@@ -50,10 +50,7 @@ fn works(builder: Builder, verdict: Verdict) {
         assert!(forwarded >= 200 * 4, "{forwarded}");
     }
     // Large frames, and a daemon that crashes and comes back.
-    let body = vec![7; 400_000];
-    for family in Family::BOTH {
-        assert_eq!(scene.client.upload(scene.vip(family), body.clone()).unwrap().length, 400_000);
-    }
+    uploads_arrive_whole(&scene);
     let vip = scene.vip(Family::V4);
     let mut held = converse(&scene.client, vip, 4);
     scene.director.kill().unwrap();
