@@ -36,6 +36,8 @@ pub enum Problem {
     NoInterface,
     NoTunnel,
     TunnelDown,
+    /// The reverse path filter needs it to have an address.
+    TunnelAddress,
     GuePort,
 }
 
@@ -269,11 +271,23 @@ fn tunnel(wanted: &Wanted, host: &Host, found: &mut Vec<Finding>) {
                         format!("ip link set {} up", device.name),
                     ));
                 }
-                if device.name != "sit0"
-                    && wanted.has_v4()
-                    && host.all.rp_filter.max(present.conf.rp_filter) == STRICT
-                {
-                    found.push(rp_filter(device.name, way));
+                let filter = host.all.rp_filter.max(present.conf.rp_filter);
+                let vip = wanted.vips.iter().find(|vip| vip.is_ipv4()).filter(|_| device.takes_v4());
+                if let Some(vip) = vip {
+                    if filter == STRICT {
+                        found.push(rp_filter(device.name, way));
+                    }
+                    if filter != 0 && !present.addresses.iter().any(|(address, _)| address.is_ipv4()) {
+                        found.push(finding(
+                            Problem::TunnelAddress,
+                            format!(
+                                "rp_filter is {filter} on {name}, which has no IPv4 address: what comes in is dropped, \
+                                 however loose the filter",
+                                name = device.name
+                            ),
+                            format!("ip address add {vip}/{} dev {}", whole(*vip), device.name),
+                        ));
+                    }
                 }
             }
         }

@@ -105,13 +105,21 @@ pub struct Device {
     pub module: &'static str,
 }
 
+impl Device {
+    /// Whether IPv4 packets come out of it, for which the reverse path filter is.
+    pub(super) fn takes_v4(self) -> bool {
+        self.name != "sit0" && self.name != "ip6tnl0"
+    }
+}
+
 /// Something that has to be so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `net.ipv4.conf.<interface>.<name>`; `all` is one of the interfaces.
     Sysctl { interface: String, name: &'static str, value: u32 },
-    /// On `lo`, with a prefix of the whole length: the route to it comes with it, and replies carry it as source.
-    Address(IpAddr),
+    /// The VIP, on `lo` and where else it has to be, with a prefix of the whole length: the route to it comes with it, and
+    /// replies carry it as source.
+    Address { vip: IpAddr, on: &'static str },
     /// A module that brings its tunnel device.
     Module(Device),
     /// The device is up.
@@ -133,7 +141,7 @@ impl Step {
             Self::Sysctl { interface, name, value } => {
                 format!("sysctl -w net/ipv4/conf/{interface}/{name}={value}")
             }
-            Self::Address(vip) => format!("ip address replace {vip}/{} dev lo", whole(*vip)),
+            Self::Address { vip, on } => format!("ip address replace {vip}/{} dev {on}", whole(*vip)),
             Self::Module(device) => format!("modprobe {}", device.module),
             Self::Up(device) => format!("ip link set {device} up"),
             Self::Gue(port) => format!("modprobe fou; ip fou add port {port} gue"),
@@ -144,7 +152,7 @@ impl Step {
     pub fn undo(&self) -> Option<String> {
         match self {
             Self::Sysctl { .. } | Self::Module(_) => None,
-            Self::Address(vip) => Some(format!("ip address del {vip}/{} dev lo", whole(*vip))),
+            Self::Address { vip, on } => Some(format!("ip address del {vip}/{} dev {on}", whole(*vip))),
             Self::Up(device) => Some(format!("ip link set {device} down")),
             Self::Gue(port) => Some(format!("ip fou del port {port}")),
         }
@@ -165,7 +173,7 @@ pub fn steps(wanted: &Wanted) -> Vec<Step> {
         steps.push(Step::sysctl("all", "arp_ignore", 1));
         steps.push(Step::sysctl("all", "arp_announce", 2));
     }
-    steps.extend(wanted.vips.iter().map(|vip| Step::Address(*vip)));
+    steps.extend(wanted.vips.iter().map(|vip| Step::Address { vip: *vip, on: "lo" }));
     steps.extend(tunnel_steps(wanted));
     steps
 }
@@ -175,10 +183,14 @@ pub fn tunnel_steps(wanted: &Wanted) -> Vec<Step> {
     let mut steps = Vec::new();
     for device in wanted.devices().unwrap_or_default() {
         steps.push(Step::Module(device));
-        // Replies do not leave by the tunnel, so the strict filter (1) would drop what comes in by it. Loose (2) counts
-        // even where `all` is strict.
-        if device.name != "sit0" && device.name != "ip6tnl0" {
+        if device.takes_v4() && wanted.has_v4() {
+            // Replies do not leave by the tunnel, so the strict filter (1) would drop what comes in by it. Loose (2) counts
+            // even where `all` is strict.
             steps.push(Step::sysctl(device.name, "rp_filter", 2));
+            // But where a device has no IPv4 address at all, either filter drops everything. Nobody asks for addresses of
+            // a tunnel device by ARP.
+            let vips = wanted.vips.iter().filter(|vip| vip.is_ipv4());
+            steps.extend(vips.map(|vip| Step::Address { vip: *vip, on: device.name }));
         }
         steps.push(Step::Up(device.name));
     }
@@ -188,11 +200,17 @@ pub fn tunnel_steps(wanted: &Wanted) -> Vec<Step> {
     steps
 }
 
-/// The commands that take everything back, in order; the ARP settings only on `reset`.
+/// The steps to take back, in order: addresses first, for while there is a VIP, ARP stays silenced.
+pub fn steps_back(wanted: &Wanted) -> Vec<Step> {
+    let is_address = |step: &Step| matches!(step, Step::Address { .. });
+    let (mut back, others): (Vec<_>, Vec<_>) = steps(wanted).into_iter().partition(is_address);
+    back.extend(others.into_iter().rev());
+    back
+}
+
+/// The commands that take everything back; the ARP settings only on `reset`.
 pub fn undoing(wanted: &Wanted, reset: bool) -> Vec<String> {
-    let addresses = wanted.vips.iter().filter_map(|vip| Step::Address(*vip).undo());
-    let tunnels = tunnel_steps(wanted).into_iter().rev().filter_map(|step| step.undo());
-    let mut commands: Vec<_> = addresses.chain(tunnels).collect();
+    let mut commands: Vec<_> = steps_back(wanted).iter().filter_map(Step::undo).collect();
     if reset && wanted.has_v4() {
         commands.extend(["arp_announce", "arp_ignore"].map(|name| Step::sysctl("all", name, 0).command()));
     }
@@ -224,8 +242,13 @@ mod tests {
             ["sysctl -w net/ipv4/conf/all/arp_ignore=1", "sysctl -w net/ipv4/conf/all/arp_announce=2"];
         let v4 = "ip address replace 192.0.2.1/32 dev lo";
         let v6 = "ip address replace 2001:db8::1/128 dev lo";
-        let tunl =
-            ["modprobe ipip", "sysctl -w net/ipv4/conf/tunl0/rp_filter=2", "ip link set tunl0 up"].as_slice();
+        let tunl = [
+            "modprobe ipip",
+            "sysctl -w net/ipv4/conf/tunl0/rp_filter=2",
+            "ip address replace 192.0.2.1/32 dev tunl0",
+            "ip link set tunl0 up",
+        ]
+        .as_slice();
         let sit = ["modprobe sit", "ip link set sit0 up"].as_slice();
         let both = ["192.0.2.1", "2001:db8::1"];
         for (sentence, wanted, commands) in [
@@ -244,6 +267,11 @@ mod tests {
                 "GUE opens its port after the devices",
                 wanted(&["192.0.2.1"], Method::Gue(6080), Family::V4),
                 [&silence, [v4].as_slice(), tunl, &["modprobe fou; ip fou add port 6080 gue"]].concat(),
+            ),
+            (
+                "IPv6 needs no filter loosened",
+                wanted(&["2001:db8::1"], Method::Gre, Family::V4),
+                vec![v6, "modprobe ip_gre", "ip link set gre0 up"],
             ),
             (
                 "IPv4 in IPv6 has no ready-made device",

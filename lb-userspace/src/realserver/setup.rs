@@ -1,7 +1,7 @@
 //! Making a machine a real server, step by step and only where something is missing; and taking it back.
 
 use super::check::{filtered, is_silent, is_spoilt};
-use super::commands::{Step, Wanted, steps, tunnel_steps, whole};
+use super::commands::{Step, Wanted, steps, steps_back, tunnel_steps, whole};
 use super::decap::PROGRAM;
 use super::host::{Host, HostError};
 use crate::netlink::{Added, Address, Netlink, NetlinkError, Removed, Route};
@@ -37,8 +37,6 @@ pub enum SetupError {
     Host(#[from] HostError),
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    #[error("this machine has no interface lo")]
-    NoLoopback,
     #[error("writing {value} to {path}")]
     Sysctl {
         path: String,
@@ -56,7 +54,6 @@ pub enum SetupError {
 /// A step that should have been possible was not. Missing modules and devices are no errors: what needs them is skipped.
 pub async fn setup(wanted: &Wanted) -> Result<Vec<Did>, SetupError> {
     let netlink = Netlink::open()?;
-    let lo = loopback(&netlink).await?;
     let mut host = Host::read(wanted).await?;
     let mut all = steps(wanted);
     // The tunnels' part is last: with a decapsulator on the interface it is not needed.
@@ -76,7 +73,7 @@ pub async fn setup(wanted: &Wanted) -> Result<Vec<Did>, SetupError> {
     }
     let mut done = Vec::new();
     for step in all {
-        let outcome = take(&step, &netlink, lo, &host).await?;
+        let outcome = take(&step, &netlink, &host).await?;
         if let (Step::Module(_), Outcome::Changed) = (&step, &outcome) {
             host = Host::read(wanted).await?;
         }
@@ -107,11 +104,11 @@ fn sysctl(interface: &str, name: &'static str, value: u32) -> Step {
     Step::Sysctl { interface: interface.to_owned(), name, value }
 }
 
-async fn loopback(netlink: &Netlink) -> Result<u32, SetupError> {
-    Ok(netlink.link_named("lo").await?.ok_or(SetupError::NoLoopback)?.ifindex)
+async fn index(netlink: &Netlink, interface: &str) -> Result<Option<u32>, NetlinkError> {
+    Ok(netlink.link_named(interface).await?.map(|link| link.ifindex))
 }
 
-async fn take(step: &Step, netlink: &Netlink, lo: u32, host: &Host) -> Result<Outcome, SetupError> {
+async fn take(step: &Step, netlink: &Netlink, host: &Host) -> Result<Outcome, SetupError> {
     let no_device = |name: &str| Outcome::Skipped(format!("there is no device {name}"));
     match step {
         Step::Sysctl { interface, name, value } => {
@@ -131,8 +128,9 @@ async fn take(step: &Step, netlink: &Netlink, lo: u32, host: &Host) -> Result<Ou
             write(interface, name, *value)?;
             Ok(Outcome::Changed)
         }
-        Step::Address(vip) => {
-            let address = Address { ifindex: lo, address: *vip, prefix_len: whole(*vip) };
+        Step::Address { vip, on } => {
+            let Some(ifindex) = index(netlink, on).await? else { return Ok(no_device(on)) };
+            let address = Address { ifindex, address: *vip, prefix_len: whole(*vip) };
             Ok(match netlink.add_address(&address).await? {
                 Added::Added => Outcome::Changed,
                 Added::AlreadyThere => Outcome::Unchanged,
@@ -197,16 +195,13 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
 /// As for [`setup`].
 pub async fn teardown(wanted: &Wanted, reset: bool) -> Result<Vec<Did>, SetupError> {
     let netlink = Netlink::open()?;
-    let lo = loopback(&netlink).await?;
     let mut done = Vec::new();
-    // Addresses first: while there is a VIP, ARP stays silenced.
-    for vip in &wanted.vips {
-        let address = Address { ifindex: lo, address: *vip, prefix_len: whole(*vip) };
-        let outcome = match netlink.remove_address(&address).await? {
-            Removed::Removed => Outcome::Changed,
-            Removed::NotThere => Outcome::Unchanged,
-        };
-        done.push(Did { command: Step::Address(*vip).undo().unwrap_or_default(), outcome });
+    let (addresses, tunnels): (Vec<_>, Vec<_>) =
+        steps_back(wanted).into_iter().partition(|step| matches!(step, Step::Address { .. }));
+    for step in addresses {
+        let (Step::Address { vip, on }, Some(command)) = (&step, step.undo()) else { continue };
+        let outcome = withdraw(*vip, on, &netlink).await?;
+        done.push(Did { command, outcome });
     }
     let host = Host::read(wanted).await?;
     let others: Vec<IpAddr> = host
@@ -216,7 +211,7 @@ pub async fn teardown(wanted: &Wanted, reset: bool) -> Result<Vec<Did>, SetupErr
         .filter(|address| !address.is_loopback())
         .collect();
     let others = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    for step in tunnel_steps(wanted).into_iter().rev() {
+    for step in tunnels {
         let Some(command) = step.undo() else { continue };
         let outcome = if others.is_empty() {
             close(&step, &host)?
@@ -242,6 +237,15 @@ pub async fn teardown(wanted: &Wanted, reset: bool) -> Result<Vec<Did>, SetupErr
     Ok(done)
 }
 
+async fn withdraw(vip: IpAddr, on: &str, netlink: &Netlink) -> Result<Outcome, SetupError> {
+    let Some(ifindex) = index(netlink, on).await? else { return Ok(Outcome::Unchanged) };
+    let address = Address { ifindex, address: vip, prefix_len: whole(vip) };
+    Ok(match netlink.remove_address(&address).await? {
+        Removed::Removed => Outcome::Changed,
+        Removed::NotThere => Outcome::Unchanged,
+    })
+}
+
 fn close(step: &Step, host: &Host) -> Result<Outcome, SetupError> {
     match step {
         Step::Up(device) => match host.interface(device) {
@@ -255,6 +259,6 @@ fn close(step: &Step, host: &Host) -> Result<Outcome, SetupError> {
             run("ip", &["fou", "del", "port", &port.to_string()]).map_err(|said| failed(step, said))?;
             Ok(Outcome::Changed)
         }
-        Step::Gue(_) | Step::Sysctl { .. } | Step::Address(_) | Step::Module(_) => Ok(Outcome::Unchanged),
+        Step::Gue(_) | Step::Sysctl { .. } | Step::Address { .. } | Step::Module(_) => Ok(Outcome::Unchanged),
     }
 }

@@ -205,8 +205,32 @@ fn every_mistake_is_named_and_no_other() {
         (
             "a strict filter on the tunnel device",
             through(Method::Ipip),
-            change(tunnelled(), |host| host.all.rp_filter = 1),
+            change(tunnelled(), |host| {
+                host.all.rp_filter = 1;
+                of(host, "tunl0").addresses.push((ip(VIP), 32));
+            }),
             vec![RpFilter],
+        ),
+        (
+            "a loose filter on a tunnel device without address",
+            through(Method::Gre),
+            change(tunnelled(), |host| of(host, "gre0").conf.rp_filter = 2),
+            vec![TunnelAddress],
+        ),
+        (
+            "a loose filter on a tunnel device with the VIP",
+            through(Method::Gre),
+            change(tunnelled(), |host| {
+                host.all.rp_filter = 2;
+                of(host, "gre0").addresses.push((ip(VIP), 32));
+            }),
+            vec![],
+        ),
+        (
+            "no filter is for IPv6",
+            wanted(&[VIP6], Method::Gre, Family::V4),
+            change(tunnelled(), |host| host.all.rp_filter = 2),
+            vec![],
         ),
         (
             "packets of direct routing are larger than the card takes",
