@@ -129,6 +129,10 @@ fn errors_say_what_was_attempted() {
             two_arm(1).trunk(10, 10),
             "VLANs: 10 and 10 for TwoArm is not possible here, trunk with two ids for two_arm, vlan for the others",
         ),
+        (
+            two_arm(1).bond("802.3ad"),
+            "bond: 802.3ad is not possible here, one_arm and routed without VLANs are",
+        ),
         (routed(1).server_mtu(500), "server_mtu: 500 is not possible here, 1280 (IPv6's least) to 9000 are"),
     ] {
         assert_eq!(builder.build().unwrap_err().to_string(), expected);

@@ -5,6 +5,7 @@ use super::address::{Dual, Mac, Net};
 use super::link::{ETHERNET_MTU, End, connect, connect_director};
 use super::topology::{Builder, Director, Nic, RealServer, Shape, Vlans};
 use super::trunk::Trunk;
+use super::xdp::{self, Verdict};
 use crate::netns::Namespace;
 
 /// Host number of a segment's way out: the router, or the gateway in front of the real servers.
@@ -186,9 +187,10 @@ impl<'a> Site<'a> {
             Shape::OneArm | Shape::Routed => vec![front],
             Shape::TwoArm => vec![Segment::FRONT, Segment::SERVERS],
         };
-        let (nics, trunk) = match builder.vlans {
-            None => (self.untagged(&namespace, &segments)?, None),
-            Some(Vlans { front, back }) => {
+        let (nics, trunk) = match (builder.vlans, builder.bond) {
+            (None, None) => (self.untagged(&namespace, &segments)?, None),
+            (None, Some(mode)) => (vec![self.bonded(&namespace, front, mode)?], None),
+            (Some(Vlans { front, back }), _) => {
                 let legs: Vec<_> = segments.into_iter().zip([front, back]).collect();
                 let (nics, trunk) = self.tagged(&namespace, &legs)?;
                 (nics, Some(trunk))
@@ -207,6 +209,40 @@ impl<'a> Site<'a> {
             nics.push(station.nic(None, segment.port("director")));
         }
         Ok(nics)
+    }
+
+    /// Two cables between bonds.
+    fn bonded(
+        &mut self,
+        director: &Namespace,
+        segment: Segment,
+        mode: &'static str,
+    ) -> Result<Nic, LabError> {
+        let (interface, mac, port) = ("bond0", segment.mac(DIRECTOR), segment.port("director"));
+        // The link is watched closely, so that the other member takes over within some of a test's milliseconds.
+        let bond = |name: &str| format!("link add {name} type bond mode {mode} miimon 20");
+        director.ip([bond(interface), format!("link set {interface} address {mac}")])?;
+        self.switch.ip([bond(&port)])?;
+        for member in 0..2 {
+            let members = [format!("eth{member}"), format!("port{member}")];
+            connect(
+                &End { namespace: director, interface: &members[0], mac: None },
+                &End { namespace: &self.switch, interface: &members[1], mac: None },
+                self.mtu,
+            )?;
+            for ((namespace, bond), member) in
+                [(director, interface), (&self.switch, &port)].into_iter().zip(&members)
+            {
+                namespace
+                    .ip([format!("link set {member} down"), format!("link set {member} master {bond}")])?;
+            }
+        }
+        director.ip([format!("link set {interface} up")])?;
+        self.switch
+            .ip([format!("link set {port} master {}", segment.name), format!("link set {port} up")])?;
+        // As `connect_director` does; the bond hands the program down to its members.
+        xdp::attach(&self.switch, &port, Verdict::Pass)?;
+        Ok(self.station(director, interface, segment, DIRECTOR, mac)?.nic(None, port))
     }
 
     /// One interface `eth0`, its cable's other end `trunk` in a namespace of the trunk's own, and from there an access
@@ -244,16 +280,10 @@ impl<'a> Site<'a> {
         Ok((nics, (trunk, carrier)))
     }
 
-    pub(super) fn real_server(
-        &mut self,
-        name: String,
-        host: u8,
-        vips: &[Dual],
-    ) -> Result<RealServer, LabError> {
-        let namespace = self.namespace(&name, &REAL_SERVER_SYSCTLS)?;
+    /// A host among the real servers, without VIPs.
+    pub(super) fn real_server(&mut self, name: String, host: u8) -> Result<RealServer, LabError> {
+        let namespace = self.namespace(&name, &[])?;
         let station = self.cable(&namespace, "eth0", Segment::SERVERS, host)?;
-        // After ARP is silenced, not before: the order every LVS manual gives.
-        namespace.ip(host_addresses(vips))?;
         namespace.ip(default_routes(Segment::SERVERS.net.host(ROUTER)))?;
         Ok(RealServer { name, namespace, address: station.address, mac: station.mac })
     }
@@ -278,6 +308,13 @@ impl Station {
     fn nic(&self, vlan: Option<u16>, port: String) -> Nic {
         Nic { interface: self.interface.clone(), mac: self.mac, address: self.address, vlan, port }
     }
+}
+
+/// ARP is silenced before there are VIPs to answer for: the order every LVS manual gives.
+pub(super) fn become_real_server(host: &Namespace, vips: &[Dual]) -> Result<(), LabError> {
+    host.sysctl(&REAL_SERVER_SYSCTLS)?;
+    host.ip(host_addresses(vips))?;
+    Ok(())
 }
 
 /// The client's network: a cable between client and router.

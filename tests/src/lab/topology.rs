@@ -20,8 +20,8 @@ use super::client::Client;
 use super::http::HttpServer;
 use super::link::{self, ETHERNET_MTU, LinkCounters};
 use super::site::{
-    CLIENT_SYSCTLS, FORWARDING, GATEWAY, ROUTER, Segment, Site, connect_clients, default_routes,
-    host_addresses, routes,
+    CLIENT_SYSCTLS, FORWARDING, GATEWAY, ROUTER, Segment, Site, become_real_server, connect_clients,
+    default_routes, host_addresses, routes,
 };
 use super::trunk::Trunk;
 use super::udp::UdpServer;
@@ -69,6 +69,8 @@ pub struct Builder {
     clients: usize,
     server_mtu: u32,
     pub(super) vlans: Option<Vlans>,
+    pub(super) bond: Option<&'static str>,
+    bare_servers: bool,
 }
 
 /// VLAN ids of the director's tagged link.
@@ -88,6 +90,8 @@ impl Builder {
             clients: 1,
             server_mtu: ETHERNET_MTU,
             vlans: None,
+            bond: None,
+            bare_servers: false,
         }
     }
 
@@ -127,6 +131,18 @@ impl Builder {
         Builder { vlans: Some(Vlans { front, back }), ..self }
     }
 
+    /// Makes the director's one link (`one_arm`, `routed`) two, a bond of this mode (`active-backup`, `802.3ad` …) at both
+    /// ends: `bond0` of `eth0` and `eth1`, and the port of `port0` and `port1`. The kernel must have the module `bonding`.
+    pub fn bond(self, mode: &'static str) -> Self {
+        Builder { bond: Some(mode), ..self }
+    }
+
+    /// Leaves the real servers as machines are before they become real servers: without VIPs, ARP answered for every
+    /// address.
+    pub fn bare_servers(self) -> Self {
+        Builder { bare_servers: true, ..self }
+    }
+
     pub fn build(self) -> Result<Lab, LabError> {
         self.check()?;
         let prefix = self.prefix.clone().unwrap_or_else(unique_prefix);
@@ -164,8 +180,11 @@ impl Builder {
         }
         let real_servers = (1..=self.real_servers)
             .zip(FIRST_REAL_SERVER..)
-            .map(|(number, host)| site.real_server(format!("rs{number}"), host, &vips))
-            .collect::<Result<_, _>>()?;
+            .map(|(number, host)| site.real_server(format!("rs{number}"), host))
+            .collect::<Result<Vec<_>, _>>()?;
+        if !self.bare_servers {
+            real_servers.iter().try_for_each(|server| become_real_server(&server.namespace, &vips))?;
+        }
         if self.vlans.is_some() {
             site.introduce(&director)?;
         }
@@ -204,6 +223,11 @@ impl Builder {
                 let accepted = "trunk with two ids for two_arm, vlan for the others";
                 return wrong("VLANs", format!("{front} and {back} for {:?}", self.shape), accepted);
             }
+        }
+        if let Some(mode) = self.bond
+            && (self.shape == Shape::TwoArm || self.vlans.is_some())
+        {
+            return wrong("bond", mode.to_owned(), "one_arm and routed without VLANs are");
         }
         Ok(())
     }
