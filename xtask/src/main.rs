@@ -16,6 +16,7 @@ mod summary;
 mod test;
 mod toolchain;
 mod version;
+mod vm;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, check and test lb")]
@@ -39,6 +40,8 @@ enum Task {
     Lint,
     /// Build everything and run every test; without --host that needs root
     Test(test::Test),
+    /// Run packet cases and labs on Debian's kernel, in a virtual machine; root only to install what is missing
+    VmTest(vm::VmTest),
     /// Measure what a packet costs; needs root
     Bench(bench::Bench),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Lab(task) => task.run(),
         Task::Lint => lint::run(),
         Task::Test(test) => test.run(),
+        Task::VmTest(test) => test.run(),
         Task::Bench(bench) => bench.run(),
     };
     match done {
