@@ -199,7 +199,7 @@ impl Outer {
         } else {
             return Err(Reason::PassedNotIp);
         };
-        if outer.next > outer.end || outer.end > frame.len() {
+        if outer.next > outer.end || !frame.holds(outer.end) {
             return Err(Reason::PassedMalformed);
         }
         Ok(outer)
@@ -346,7 +346,7 @@ fn cover<R: Room>(frame: &Frame<R>, outer: &Outer, end: &Addr, opened: &mut Open
 
 #[inline(always)]
 fn verify<R: Room>(frame: &Frame<R>, opened: &Opened) -> Result<(), Reason> {
-    // `None` for more bytes than a jumbo frame has: not a packet of this frame.
+    // `None` for bytes behind the first 64 KiB, which a program cannot read.
     let sum =
         checksum::of_frame(frame, opened.covered, opened.covered_bytes).ok_or(Reason::PassedMalformed)?;
     if checksum::fold(sum + opened.sum) == 0xffff { Ok(()) } else { Err(Reason::DroppedChecksum) }

@@ -3,7 +3,7 @@
 
 use core::marker::PhantomData;
 
-/// What the driver (or, on the host, a buffer) can do for a packet: move its ends.
+/// What the driver (or, on the host, a buffer) can do for a packet: move its ends, and reach what lies in further buffers.
 pub trait Room {
     /// Moves the front by `delta` bytes, negative to grow. The new ends, or `None` if there is no room.
     fn adjust_head(&mut self, delta: i32) -> Option<Ends>;
@@ -13,6 +13,9 @@ pub trait Room {
 
     /// Bytes of the whole packet, those in further buffers included.
     fn total(&self) -> usize;
+
+    /// The value at `at`, in whichever buffers it lies; `None` past the end of the packet, or from byte 65,536 on.
+    fn load<T: Wire>(&self, at: usize) -> Option<T>;
 }
 
 /// First byte of the packet and the byte behind its last (of the first buffer).
@@ -31,6 +34,7 @@ impl Wire for u32 {}
 impl Wire for u64 {}
 impl<const N: usize> Wire for [u8; N] {}
 impl<const N: usize> Wire for [u32; N] {}
+impl<const N: usize> Wire for [u64; N] {}
 impl Wire for lb_common::net::Mac {}
 
 /// The first `N` bytes of a frame, which are known to be there: looked for once, read and written without asking again.
@@ -74,7 +78,7 @@ impl<R: Room> Frame<R> {
         Self { ends, room }
     }
 
-    /// The value at `at`, as it stands in memory; `None` past the end.
+    /// The value at `at`, as it stands in memory; `None` past the end of the first buffer.
     #[inline(always)]
     pub fn read<T: Wire>(&self, at: usize) -> Option<T> {
         let place = self.place::<T>(at)?;
@@ -84,7 +88,13 @@ impl<R: Room> Frame<R> {
         Some(unsafe { load(place) })
     }
 
-    /// Writes `value` at `at`; `None` past the end, with nothing written.
+    /// As [`Frame::read`], and further buffers are read too. Costs a helper call.
+    #[inline(always)]
+    pub fn fetch<T: Wire>(&self, at: usize) -> Option<T> {
+        self.room.load(at)
+    }
+
+    /// Writes `value` at `at`; `None` past the end of the first buffer, with nothing written.
     #[inline(always)]
     pub fn write<T: Wire>(&mut self, at: usize, value: T) -> Option<()> {
         let place = self.place::<T>(at)?;
@@ -122,6 +132,13 @@ impl<R: Room> Frame<R> {
     #[inline(always)]
     pub fn total(&self) -> usize {
         self.room.total()
+    }
+
+    /// True if the packet reaches to byte `end`. A jumbo frame's rest may lie in further buffers; only then is the
+    /// driver asked.
+    #[inline(always)]
+    pub fn holds(&self, end: usize) -> bool {
+        end <= self.len() || end <= self.total()
     }
 
     /// Adds `bytes` at the front, or takes them away if negative. What is added is undefined until written. `None` if the
@@ -177,7 +194,7 @@ pub use host::{Buffer, HEADROOM, Moved};
 /// A packet in ordinary memory.
 #[cfg(feature = "host")]
 mod host {
-    use super::{Ends, Frame, Room};
+    use super::{Ends, Frame, Room, Wire};
     use core::{marker::PhantomData, ops::Range};
 
     /// Bytes in front of a packet, as drivers leave them (`XDP_PACKET_HEADROOM`).
@@ -186,6 +203,9 @@ mod host {
     const TAILROOM: usize = 128;
     /// What the kernel keeps at the very front for itself (`struct xdp_frame`).
     const RESERVED: usize = 40;
+    /// Bytes of a packet that lie in the first buffer: what headroom and the kernel's accounts at its end (`struct
+    /// skb_shared_info`) leave of a page. The others lie in further ones.
+    const FIRST_BUFFER: usize = 4096 - HEADROOM - 320;
     /// Least the kernel lets a program leave: an Ethernet header.
     const LEAST: usize = 14;
     /// What stands where nobody has written.
@@ -196,14 +216,22 @@ mod host {
     pub struct Buffer {
         memory: Vec<u8>,
         packet: Range<usize>,
+        /// Where in memory the first of the packet's buffers ends.
+        first: usize,
     }
 
     impl Buffer {
         pub fn new(packet: &[u8]) -> Self {
+            Self::split(packet, FIRST_BUFFER)
+        }
+
+        /// With so many bytes in the first buffer, as some drivers leave hardly more than headers there.
+        pub fn split(packet: &[u8], first: usize) -> Self {
             let end = HEADROOM + packet.len();
             let mut memory = vec![JUNK; end + TAILROOM];
             memory[HEADROOM..end].copy_from_slice(packet);
-            Self { memory, packet: HEADROOM..end }
+            let first = if packet.len() > first { HEADROOM + first } else { memory.len() };
+            Self { memory, packet: HEADROOM..end, first }
         }
 
         /// Lends the packet out as a frame; it is afterwards as long as the frame then was.
@@ -212,6 +240,7 @@ mod host {
                 base: self.memory.as_mut_ptr(),
                 size: self.memory.len(),
                 packet: self.packet.clone(),
+                first: self.first,
                 buffer: PhantomData,
             };
             let ends = room.ends();
@@ -235,6 +264,7 @@ mod host {
         base: *mut u8,
         size: usize,
         packet: Range<usize>,
+        first: usize,
         buffer: PhantomData<&'a mut [u8]>,
     }
 
@@ -242,13 +272,13 @@ mod host {
         fn ends(&self) -> Ends {
             Ends {
                 start: self.base.wrapping_add(self.packet.start),
-                end: self.base.wrapping_add(self.packet.end),
+                end: self.base.wrapping_add(self.packet.end.min(self.first)),
             }
         }
 
         fn moved(&mut self, start: Option<usize>, end: Option<usize>) -> Option<Ends> {
             let (start, end) = (start?, end?);
-            if start < RESERVED || end > self.size || end < start + LEAST {
+            if start < RESERVED || end > self.size || end.min(self.first) < start + LEAST {
                 return None;
             }
             self.packet = start..end;
@@ -267,6 +297,15 @@ mod host {
 
         fn total(&self) -> usize {
             self.packet.len()
+        }
+
+        fn load<T: Wire>(&self, at: usize) -> Option<T> {
+            let start = self.packet.start.checked_add(at)?;
+            if at > u16::MAX.into() || start.checked_add(size_of::<T>())? > self.packet.end {
+                return None;
+            }
+            // SAFETY: the packet lies within the memory, and was just found to hold these bytes.
+            Some(unsafe { super::load(self.base.wrapping_add(start).cast()) })
         }
     }
 
@@ -298,6 +337,24 @@ mod host {
                 assert_eq!(frame.write(14, 1u8), None);
             });
             assert_eq!(buffer.bytes(), [7; 14]);
+        }
+
+        #[test]
+        fn of_a_packet_in_several_buffers_the_first_can_be_written_and_all_be_read() {
+            let bytes: Vec<u8> = (0..100).collect();
+            let mut buffer = Buffer::split(&bytes, 40);
+            buffer.lend(|frame| {
+                assert_eq!((frame.len(), frame.total()), (40, 100));
+                assert_eq!((frame.holds(100), frame.holds(101)), (true, false));
+                assert_eq!((frame.read::<u16>(38), frame.read::<u16>(39)), (Some(0x2726u16.to_le()), None));
+                assert_eq!((frame.write(40, 1u8), frame.fetch::<u16>(39)), (None, Some(0x2827u16.to_le())));
+                assert_eq!((frame.fetch::<u8>(99), frame.fetch::<u16>(99)), (Some(99), None));
+                // As the kernel: what is cut away goes from the end, what is taken away leaves an Ethernet header.
+                assert_eq!(frame.adjust_end(-70), Some(()));
+                assert_eq!((frame.len(), frame.total(), frame.fetch::<u8>(30)), (30, 30, None));
+                assert_eq!((frame.grow_front(-17), frame.grow_front(-16)), (None, Some(())));
+            });
+            assert_eq!(buffer.bytes(), &bytes[16..30]);
         }
     }
 }

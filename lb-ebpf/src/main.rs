@@ -23,23 +23,25 @@ mod kernel {
         bindings::{xdp_action, xdp_md},
         helpers::{
             bpf_jiffies64, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+            bpf_xdp_load_bytes,
         },
         macros::{map, xdp},
         maps::Array,
         programs::XdpContext,
     };
     use aya_log_ebpf::warn;
+    use core::mem::MaybeUninit;
     use lb_common::counters::{Reason, Verdict};
     use lb_ebpf::{
         begin,
         decap::{self, Step},
-        frame::{Ends, Frame, Room},
+        frame::{Ends, Frame, Room, Wire},
         stage::{self, Next, Stage},
         verdict::Forwarded,
     };
 
     /// The director: every packet that comes in by an attached interface.
-    #[xdp]
+    #[xdp(frags)]
     // The entry calls it; tail calls are only allowed in the entry itself.
     #[inline(always)]
     pub(crate) fn lb(context: XdpContext) -> u32 {
@@ -51,7 +53,7 @@ mod kernel {
     macro_rules! stages {
         ($($name:ident = $stage:ident,)*) => {
             $(
-                #[xdp]
+                #[xdp(frags)]
                 #[inline(always)]
                 pub(crate) fn $name(context: XdpContext) -> u32 {
                     let next = stage::run(Stage::$stage, &mut frame(&context), &KernelMaps);
@@ -111,19 +113,19 @@ mod kernel {
     }
 
     /// The real server's side of a tunnel: what comes in in a tunnel goes to the stack without.
-    #[xdp]
+    #[xdp(frags)]
     pub(crate) fn decap(context: XdpContext) -> u32 {
         let next = decap::begin(&mut frame(&context), &KernelMaps);
         take_out(&context, next)
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub(crate) fn decap_verify(context: XdpContext) -> u32 {
         let next = decap::run(Step::Verify, &mut frame(&context), &KernelMaps);
         take_out(&context, next)
     }
 
-    #[xdp]
+    #[xdp(frags)]
     pub(crate) fn decap_strip(context: XdpContext) -> u32 {
         let next = decap::run(Step::Strip, &mut frame(&context), &KernelMaps);
         take_out(&context, next)
@@ -188,6 +190,17 @@ mod kernel {
         fn total(&self) -> usize {
             // SAFETY: as for `adjust_head`.
             unsafe { bpf_xdp_get_buff_len(self.0) as usize }
+        }
+
+        #[inline(always)]
+        fn load<T: Wire>(&self, at: usize) -> Option<T> {
+            let mut value = MaybeUninit::<T>::uninit();
+            // SAFETY: as for `adjust_head`; `value` has room for as many bytes.
+            let result = unsafe {
+                bpf_xdp_load_bytes(self.0, at as u32, value.as_mut_ptr().cast(), size_of::<T>() as u32)
+            };
+            // SAFETY: the kernel has written all of it, and a `Wire` type takes every bit pattern.
+            if result == 0 { Some(unsafe { value.assume_init() }) } else { None }
         }
     }
 

@@ -84,7 +84,7 @@ fn v4<R: Room>(frame: &Frame<R>, l3: usize) -> Result<Packet, Stop> {
         return Err(MALFORMED);
     }
     let length = u16::from_be(frame.read(l3 + ipv4::LENGTH).ok_or(MALFORMED)?) as usize;
-    if length < header || !holds(frame, l3 + length) {
+    if length < header || !frame.holds(l3 + length) {
         return Err(MALFORMED);
     }
     let offset = u16::from_be(frame.read(l3 + ipv4::FRAGMENT).ok_or(MALFORMED)?);
@@ -121,7 +121,7 @@ fn v4<R: Room>(frame: &Frame<R>, l3: usize) -> Result<Packet, Stop> {
 fn v6<R: Room>(frame: &Frame<R>, l3: usize) -> Result<Packet, Stop> {
     let first: u8 = frame.read(l3).ok_or(MALFORMED)?;
     let payload = u16::from_be(frame.read(l3 + ipv6::LENGTH).ok_or(MALFORMED)?) as usize;
-    if first >> 4 != 6 || !holds(frame, l3 + ipv6::HEADER + payload) {
+    if first >> 4 != 6 || !frame.holds(l3 + ipv6::HEADER + payload) {
         return Err(MALFORMED);
     }
     let chain = ipv6::walk(frame, l3).ok_or(MALFORMED)?;
@@ -144,13 +144,6 @@ fn v6<R: Room>(frame: &Frame<R>, l3: usize) -> Result<Packet, Stop> {
     };
     transport(frame, &mut packet, chain.protocol, proto::ICMPV6)?;
     Ok(packet)
-}
-
-/// True if the frame reaches to byte `end`. A jumbo frame's rest may lie in further buffers; only then is the
-/// driver asked.
-#[inline(always)]
-fn holds<R: Room>(frame: &Frame<R>, end: usize) -> bool {
-    end <= frame.len() || end <= frame.total()
 }
 
 /// Ports and event of a transport header. A later fragment has none; ICMP is left to its own step.

@@ -65,14 +65,15 @@ impl Trip {
     }
 
     /// The trip as the next stage takes it up. The verifier does not know what was stored, so the bounds that hold
-    /// anyway are stated again: a link header is at most 22 bytes, a walk over headers ends within 4 KiB.
+    /// anyway are stated again: a link header is at most 22 bytes, a walk over headers ends within 4 KiB, an IPv6 payload
+    /// within 64 KiB.
     #[inline(always)]
     pub fn resumed(&self) -> Self {
         let mut trip = *self;
         trip.packet.l3 &= 0x1f;
         trip.packet.l4 &= 0xfff;
         trip.packet.quote &= 0xfff;
-        trip.packet.length &= 0xffff;
+        trip.packet.length &= 0x1ffff;
         trip
     }
 }

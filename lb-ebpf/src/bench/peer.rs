@@ -94,7 +94,7 @@ impl Headers {
     }
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn hash_lru(context: XdpContext) -> u32 {
     let length = (context.data_end() - context.data()) as u64;
     let Some(headers) = headers(&context) else { return xdp_action::XDP_PASS };

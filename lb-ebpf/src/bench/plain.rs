@@ -33,13 +33,13 @@ static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 static WITNESSED: PerCpuArray<Witnessed> = PerCpuArray::with_max_entries(1, 0);
 
 /// Sends the packet back as it is.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn empty(_context: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
 /// An outer IPv4 header's worth of room and nothing in it. Every second of these costs the wrapper as much again.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn grow(context: XdpContext) -> u32 {
     // SAFETY: the context this program was called with.
     if unsafe { bpf_xdp_adjust_head(context.as_ptr().cast(), -20) } != 0 {
@@ -49,7 +49,7 @@ pub(crate) fn grow(context: XdpContext) -> u32 {
 }
 
 /// Parses Ethernet, IPv4 and TCP, exchanges the MAC addresses, sends the packet back.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn floor(context: XdpContext) -> u32 {
     match super::peer::headers(&context) {
         Some(headers) => {
@@ -83,7 +83,7 @@ pub(crate) fn read(context: XdpContext) -> u32 {
 }
 
 /// Counts the packet and drops it.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn sink(_context: XdpContext) -> u32 {
     arrived();
     xdp_action::XDP_DROP

@@ -39,22 +39,22 @@ enum Whose {
     Mixed,
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn same(context: XdpContext) -> u32 {
     run(&context, false, Whose::Same)
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn same6(context: XdpContext) -> u32 {
     run(&context, true, Whose::Same)
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn random_flow(context: XdpContext) -> u32 {
     run(&context, false, Whose::Random)
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn next_flow(context: XdpContext) -> u32 {
     run(&context, false, Whose::Next)
 }

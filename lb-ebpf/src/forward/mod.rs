@@ -56,11 +56,18 @@ pub fn direct<R: Room, T: Tables>(
     Ok(Forwarded { ifindex: server.ifindex })
 }
 
+/// Bytes of the largest packet a tunnel with a checksum holds, which is one of GRE in IPv4.
+const LARGEST_SUMMED: u32 = u16::MAX as u32 - (ipv4::HEADER + gre::overhead(true)) as u32;
+
 /// Sums the packet up as it will be inside the tunnel, one hop later. IPv4's header checksum makes up for the time
 /// to live; IPv6 has none.
 #[inline(always)]
 pub fn sum<R: Room>(frame: &Frame<R>, trip: &mut Trip) -> Result<(), Stop> {
     let packet = &trip.packet;
+    if packet.length > LARGEST_SUMMED {
+        // The tunnel refuses it for its size.
+        return Ok(());
+    }
     trip.sum = checksum::of_frame(frame, packet.l3, packet.length as usize).ok_or(NO_ROOM)?;
     if packet.is_v6 {
         trip.sum += (!1u16).to_be() as u32;
@@ -83,6 +90,10 @@ pub fn tunnel<R: Room, T: Tables>(
     let overhead = overhead(server);
     if let Some(mtu) = size::exceeded(packet, size::in_tunnel(tables, server, overhead, now)?)? {
         return Err(reply::too_big(packet, mtu));
+    }
+    if packet.length as usize + overhead > u16::MAX as usize {
+        // An ICMP error, which no MTU holds up; but headers count in 16 bits.
+        return Err(Reason::DroppedTooBig.into());
     }
     encapsulate(frame, tables, settings, packet, server, overhead, trip.sum).ok_or(NO_ROOM)?;
     Ok(Forwarded { ifindex: server.ifindex })

@@ -91,6 +91,14 @@ pub enum XdpError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the kernel does not take program `{name}` at all: XDP programs for frames of several buffers need Linux 5.18"
+    )]
+    NoFrags {
+        name: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("the kernel refuses program `{name}`")]
     Program {
         name: &'static str,

@@ -185,6 +185,12 @@ fn program_refused(name: &'static str, source: ProgramError) -> XdpError {
         {
             XdpError::Privilege { what: format!("loading program {name}"), source: Box::new(io_error) }
         }
+        // Refused before the verifier looked at it.
+        ProgramError::LoadError { io_error, verifier_log }
+            if io_error.kind() == io::ErrorKind::InvalidInput && verifier_log.to_string().is_empty() =>
+        {
+            XdpError::NoFrags { name, source: io_error }
+        }
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::debug!(name, log, "the verifier's log");
@@ -290,6 +296,7 @@ pub(super) fn map_arrays(pin: &Path) -> Result<Arrays, XdpError> {
 mod tests {
     use super::*;
     use crate::model::FlowTables;
+    use aya_obj::VerifierLog;
 
     #[test]
     fn tables_too_large_for_this_machine_are_refused_with_what_they_would_need() {
@@ -299,5 +306,30 @@ mod tests {
         let text = refused.to_string();
         assert!(text.starts_with("no memory for map FLOWS4: the flow tables need 53 MiB, "), "{text}");
         assert!(text.ends_with(" MiB are available; a smaller `flows` needs less"), "{text}");
+    }
+
+    #[test]
+    fn what_the_kernel_has_against_a_program_is_said() {
+        let refused = |errno, log: &str| {
+            let io_error = io::Error::from_raw_os_error(errno);
+            program_refused(
+                "lb",
+                ProgramError::LoadError { io_error, verifier_log: VerifierLog::new(log.into()) },
+            )
+            .to_string()
+        };
+        for (errno, log, said) in [
+            (libc::EPERM, "", "loading program lb needs the capabilities BPF and NET_ADMIN"),
+            (
+                libc::EINVAL,
+                "",
+                "the kernel does not take program `lb` at all: XDP programs for frames of several buffers",
+            ),
+            (libc::EINVAL, "a\n\nb\n", "the kernel's verifier refuses program `lb`: a; b"),
+            (libc::EACCES, "1: bad", "the kernel's verifier refuses program `lb`: 1: bad"),
+        ] {
+            let text = refused(errno, log);
+            assert!(text.starts_with(said), "{text}");
+        }
     }
 }

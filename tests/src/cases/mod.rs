@@ -7,6 +7,7 @@ mod flows;
 mod forward;
 mod fragments;
 mod icmp;
+mod jumbo;
 mod limits;
 mod parse;
 mod persistence;
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Case> {
         limits::cases(),
         icmp::cases(),
         fragments::cases(),
+        jumbo::cases(),
     ]
     .concat();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();

@@ -14,7 +14,7 @@ use crate::engine::{Fixture, Server, gre, gue, ipip};
 use crate::packet::{Address, Ip, eth};
 
 #[derive(Clone, Copy)]
-enum Tunnel {
+pub(super) enum Tunnel {
     Ipip,
     Gre,
     GreWithChecksum,
@@ -24,7 +24,7 @@ enum Tunnel {
 
 use Tunnel::{Gre, GreWithChecksum, Gue, GueWithChecksum, Ipip};
 
-const ALL: [(Tunnel, &str); 5] = [
+pub(super) const ALL: [(Tunnel, &str); 5] = [
     (Ipip, "IPIP"),
     (Gre, "GRE"),
     (GreWithChecksum, "GRE with a checksum"),
@@ -33,7 +33,7 @@ const ALL: [(Tunnel, &str); 5] = [
 ];
 
 impl Tunnel {
-    fn server(self, rip: &str) -> Server {
+    pub(super) fn server(self, rip: &str) -> Server {
         match self {
             Ipip => ipip(rip),
             Gre => gre(rip),
@@ -44,7 +44,7 @@ impl Tunnel {
     }
 
     /// The tunnel packet's frame. `outer`: its IP header.
-    fn wrap(self, outer: Ip, inner: &[u8]) -> Vec<u8> {
+    pub(super) fn wrap(self, outer: Ip, inner: &[u8]) -> Vec<u8> {
         let sport = source_port(if inner[0] >> 4 == 4 { CLIENT } else { CLIENT6 });
         match self {
             Ipip => outer.ipip(inner).build(),
@@ -56,7 +56,7 @@ impl Tunnel {
     }
 
     /// Bytes between the outer IP header and the packet.
-    fn header(self) -> usize {
+    pub(super) fn header(self) -> usize {
         match self {
             Ipip => 0,
             Gre => 4,
@@ -73,13 +73,13 @@ fn source_port(client: &str) -> u16 {
 }
 
 /// The outer header towards a server: one hop less to live, DF as inside.
-fn outer(rip: &str, id: u32, is_v4_inside: bool) -> Ip {
+pub(super) fn outer(rip: &str, id: u32, is_v4_inside: bool) -> Ip {
     let source = if rip.contains(':') { "fd00::1" } else { "10.0.0.1" };
     towards(rip).ip(source, rip).ttl(63).df(is_v4_inside).id(id)
 }
 
-const RIP: &str = "10.0.1.1";
-const RIP6: &str = "fd00::1:1";
+pub(super) const RIP: &str = "10.0.1.1";
+pub(super) const RIP6: &str = "fd00::1:1";
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
