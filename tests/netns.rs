@@ -133,7 +133,7 @@ fn errors_say_what_was_attempted() {
             two_arm(1).bond("802.3ad"),
             "bond: 802.3ad is not possible here, one_arm and routed without VLANs are",
         ),
-        (routed(1).server_mtu(500), "server_mtu: 500 is not possible here, 1280 (IPv6's least) to 9000 are"),
+        (routed(1).server_mtu(500), "server_mtu: 500 is not possible here, 1280 (IPv6's least) to 9216 are"),
     ] {
         assert_eq!(builder.build().unwrap_err().to_string(), expected);
     }

@@ -14,6 +14,7 @@ use lb_tests::lab::client::{Client, Load, tally};
 use lb_tests::lab::http::{HttpServer, sha256};
 use lb_tests::lab::process::Process;
 use lb_tests::lab::{Builder, Family, Lab, one_arm, routed};
+use lb_userspace::api::types::Mode;
 use lb_userspace::client::Client as Api;
 
 /// How long anything may take to be ready.
@@ -280,6 +281,24 @@ fn full_size_segments_find_their_way_where_the_tunnel_makes_them_too_big() {
         let wanted = format!(" mtu {} ", 1500 - way.overhead);
         assert!(route.contains(&wanted), "{}: no{wanted}in {route}", way.sentence);
     }
+    no_packet_was_dropped(&site.strike());
+}
+
+/// On links of this MTU a frame takes several buffers, at the director and at the decapsulators.
+#[test]
+fn a_hundred_megabytes_arrive_whole_in_jumbo_frames() {
+    let site = Site::new(routed(2).client_mtu(9000).server_mtu(9100));
+    let status = site.api(async |api| api.status().await).unwrap();
+    assert_eq!(status.interfaces[0].mode, Mode::Native, "{:?}", status.interfaces[0]);
+    let (body, hash) = body(100 << 20);
+    for number in 0..WAYS.len() {
+        site.uploads(number, &body, &hash);
+    }
+    let stats = site.api(async |api| api.stats().await).unwrap();
+    let (packets, bytes) =
+        stats.servers.iter().fold((0, 0), |sum, server| (sum.0 + server.packets, sum.1 + server.bytes));
+    assert!(bytes / packets > 6000, "{bytes} bytes in {packets} packets");
+    assert_eq!(site.packets("replied_too_big"), 0);
     no_packet_was_dropped(&site.strike());
 }
 

@@ -1,9 +1,12 @@
 //! Direct routing where director and real servers are connected in other ways.
 
+use std::time::Duration;
+
 use lb_tests::lab::capture::Direction;
-use lb_tests::lab::client::tally;
+use lb_tests::lab::client::{Load, tally};
+use lb_tests::lab::http::sha256;
 use lb_tests::lab::{Builder, Family, Lab, one_arm, two_arm};
-use lb_userspace::api::types::Verdict;
+use lb_userspace::api::types::{Mode, Verdict};
 
 use super::{Held, Scene, configuration, converse, of, service, uploads_arrive_whole};
 
@@ -65,6 +68,36 @@ fn works(builder: Builder, verdict: Verdict) {
     let to_servers: u64 = stats.servers.iter().map(|server| server.packets).sum();
     assert_eq!(packets(verdict), to_servers, "{:?}", stats.reasons);
     assert_eq!(packets(Verdict::Drop) + packets(Verdict::Reply), 0, "{:?}", stats.reasons);
+}
+
+/// Links of an MTU that takes several buffers a frame.
+fn jumbo(builder: Builder) {
+    let mut scene = Scene::running(builder.client_mtu(9000).server_mtu(9000), rr);
+    let status = scene.director.status().unwrap();
+    assert!(status.interfaces.iter().all(|interface| interface.mode == Mode::Native), "{status:#?}");
+    let body: Vec<u8> = (0..100u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let hash = sha256(&body);
+    for family in Family::BOTH {
+        let load = Load::new(scene.vip(family), 1).path("/upload").body(body.clone());
+        let outcome = scene.client.http(&load.deadline(Duration::from_secs(120))).remove(0);
+        let answer = outcome.result.unwrap();
+        assert_eq!((answer.length, answer.sha256.as_str()), (body.len() as u64, hash.as_str()));
+    }
+    let stats = scene.director.stats().unwrap();
+    let (packets, bytes) =
+        stats.servers.iter().fold((0, 0), |sum, server| (sum.0 + server.packets, sum.1 + server.bytes));
+    assert!(bytes / packets > 6000, "{bytes} bytes in {packets} packets");
+    scene.director.stop().unwrap();
+}
+
+#[test]
+fn jumbo_frames_within_one_segment() {
+    jumbo(one_arm(2));
+}
+
+#[test]
+fn jumbo_frames_from_one_interface_to_another() {
+    jumbo(two_arm(2));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::LabError;
 use super::address::{Dual, Mac, Net};
-use super::link::{ETHERNET_MTU, End, connect, connect_director};
+use super::link::{End, connect, connect_director};
 use super::topology::{Builder, Director, Nic, RealServer, Shape, Vlans};
 use super::trunk::Trunk;
 use super::xdp::{self, Verdict};
@@ -322,11 +322,12 @@ pub(super) fn connect_clients(
     client: &Namespace,
     router: &Namespace,
     addresses: &[Dual],
+    mtu: u32,
 ) -> Result<(), LabError> {
     connect(
         &End { namespace: client, interface: "eth0", mac: None },
         &End { namespace: router, interface: "clients", mac: None },
-        ETHERNET_MTU,
+        mtu,
     )?;
     let gateway = Net::CLIENTS.host(ROUTER);
     router.ip(interface_addresses("clients", &[gateway]))?;

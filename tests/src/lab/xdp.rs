@@ -9,6 +9,9 @@ use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, S
 use super::LabError;
 use crate::netns::Namespace;
 
+/// The name that says what program this is: an XDP program that takes frames of several buffers.
+const SECTION: &str = "xdp.frags";
+
 /// What becomes of every frame; numbered as `enum xdp_action`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -25,7 +28,7 @@ pub fn attach(namespace: &Namespace, interface: &str, verdict: Verdict) -> Resul
         Command::new("ip")
             .args(["link", "set", "dev", interface, "xdpdrv", "object"])
             .arg(file.path())
-            .args(["section", "xdp"]),
+            .args(["section", SECTION]),
     )?;
     Ok(())
 }
@@ -35,7 +38,7 @@ fn object_file(verdict: Verdict) -> io::Result<tempfile::NamedTempFile> {
     // `r0 = verdict; exit`: instructions of 8 bytes (RFC 9669).
     let code = [0xb7, 0, 0, 0, verdict as u8, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let program = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
+    let program = object.add_section(Vec::new(), SECTION.as_bytes().to_vec(), SectionKind::Text);
     object.append_section_data(program, &code, 8);
     object.add_symbol(Symbol {
         name: b"verdict".to_vec(),
