@@ -39,7 +39,7 @@ pub struct Server {
     /// GUE: UDP destination port.
     pub tunnel_port: Be16,
     pub weight: u32,
-    /// 802.1Q tags to send with, outermost first, host order; 0xffff: none.
+    /// VLAN tags to send with, outermost first, host order: a number, with [`SERVICE_VLAN`] or without, or [`NO_VLAN`].
     pub vlan: [u16; 2],
     pub rip: Addr,
     /// Outer source address of tunnels.
@@ -48,6 +48,10 @@ pub struct Server {
 
 /// In [`Server::vlan`]: no tag.
 pub const NO_VLAN: u16 = 0xffff;
+/// In [`Server::vlan`], added to the number: a service tag (802.1ad), not an ordinary one (802.1Q).
+pub const SERVICE_VLAN: u16 = 0x8000;
+/// In [`Server::vlan`]: the bits of the number.
+pub const VLAN_ID: u16 = 0xfff;
 
 pub mod server_flag {
     /// In the configuration. Cleared when it is removed; its flows are then dropped, or expired (IPVS: AVAILABLE).

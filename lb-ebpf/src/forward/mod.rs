@@ -19,7 +19,7 @@ use crate::{
 use lb_common::{
     counters::Reason,
     net::proto,
-    server::{Method, NO_VLAN, Server, server_flag},
+    server::{Method, NO_VLAN, SERVICE_VLAN, Server, VLAN_ID, server_flag},
     settings::{Settings, feature},
 };
 use outer::Inner;
@@ -178,22 +178,26 @@ fn link<R: Room, T: Tables>(
     Some(l2)
 }
 
-/// Writes the tags the server is behind, and the type behind them. Of two the outer is a service tag (802.1ad).
+/// Writes the tags the server is behind, and the type behind them.
 #[inline(always)]
 fn tags<R: Room>(frame: &mut Frame<R>, server: &Server, ethertype: u16) -> Option<()> {
     let [first, second] = server.vlan;
     if first == NO_VLAN {
         return frame.write(eth::TYPE, ethertype);
     }
-    let is_double = second != NO_VLAN;
-    frame.write(eth::TYPE, if is_double { eth::VLAN_SERVICE } else { eth::VLAN })?;
-    frame.write(eth::TYPE + 2, first.to_be())?;
-    if is_double {
-        frame.write(eth::TYPE + 4, eth::VLAN)?;
-        frame.write(eth::TYPE + 6, second.to_be())?;
-        return frame.write(eth::TYPE + 8, ethertype);
+    tag(frame, eth::TYPE, first)?;
+    if second == NO_VLAN {
+        return frame.write(eth::TYPE + eth::TAG, ethertype);
     }
-    frame.write(eth::TYPE + 4, ethertype)
+    tag(frame, eth::TYPE + eth::TAG, second)?;
+    frame.write(eth::TYPE + 2 * eth::TAG, ethertype)
+}
+
+/// Writes a tag of priority 0: its type, its number.
+#[inline(always)]
+fn tag<R: Room>(frame: &mut Frame<R>, at: usize, vlan: u16) -> Option<()> {
+    frame.write(at, if vlan & SERVICE_VLAN != 0 { eth::VLAN_SERVICE } else { eth::VLAN })?;
+    frame.write(at + 2, (vlan & VLAN_ID).to_be())
 }
 
 /// Puts the packet into a tunnel. IPIP has nothing between the outer header and the packet.

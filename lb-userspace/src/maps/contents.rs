@@ -6,7 +6,7 @@ use lb_common::flow::Thresholds;
 use lb_common::limits;
 use lb_common::net::{Addr, Be16, proto};
 use lb_common::plan::{PlanHead, PlanKind, Slot, cost, cycle, hash_detail, locality};
-use lb_common::server::{NO_VLAN, Server, server_flag};
+use lb_common::server::{NO_VLAN, SERVICE_VLAN, Server, VLAN_ID, server_flag};
 use lb_common::service::{MatchRule, Service, ServiceKey, key_kind, service_flag};
 use lb_common::settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,7 +294,8 @@ fn describe_server(server: &Server) -> String {
         );
     }
     for tag in server.vlan.iter().filter(|tag| **tag != NO_VLAN) {
-        text += &format!(" vlan {tag}");
+        let service = if *tag & SERVICE_VLAN != 0 { " service" } else { "" };
+        text += &format!("{service} vlan {}", *tag & VLAN_ID);
     }
     if server.method != 0 {
         text += &format!(" from {}", server.source.to_ip());

@@ -10,7 +10,7 @@ use crate::scheduler::{Edit, Entry, Schedule, edits_between};
 use lb_common::flow::Thresholds;
 use lb_common::hash::Seed;
 use lb_common::net::{Addr, Be16, Mac};
-use lb_common::server::{self, NO_VLAN, Server, server_flag};
+use lb_common::server::{self, NO_VLAN, SERVICE_VLAN, Server, server_flag};
 use lb_common::service::{Service, service_flag};
 use lb_common::settings::{Settings, feature, switch, timeout};
 use lb_common::{sctp, tcp};
@@ -245,12 +245,6 @@ fn way_to<'a>(config: &model::Server, world: &World<'a>) -> Result<&'a NextHop, 
     if hop.local {
         return Ok(hop);
     }
-    if let Some(tag) = hop.vlan.iter().find(|tag| tag.tpid != VlanTag::DOT1Q) {
-        return Err(format!(
-            "VLAN {} is tagged with {:#06x}; only 802.1Q tags can be sent",
-            tag.id, tag.tpid
-        ));
-    }
     if config.method.is_tunnel() && source(config, hop, world.model).is_unspecified() {
         return Err(format!("the director has no address for the tunnel to {}", config.address));
     }
@@ -308,7 +302,7 @@ fn server_entry(config: &model::Server, hop: Option<&NextHop>, model: &Model, se
     entry.ifindex = hop.ifindex;
     entry.mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
     for (tag, known) in entry.vlan.iter_mut().zip(&hop.vlan) {
-        *tag = known.id;
+        *tag = if known.tpid == VlanTag::DOT1AD { known.id | SERVICE_VLAN } else { known.id };
     }
     // Also for DR: flows that were opened while the method was another keep to it.
     entry.source = Addr::from(source(config, hop, model));

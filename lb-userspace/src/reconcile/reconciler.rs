@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::neigh::{NextHop, NextHopTable};
 use crate::netlink::VlanTag;
 use crate::scheduler::Schedule;
-use lb_common::server::{NO_VLAN, server_flag};
+use lb_common::server::{NO_VLAN, SERVICE_VLAN, VLAN_ID, server_flag};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -189,7 +189,10 @@ pub fn remembered(contents: &Contents) -> NextHopTable {
             .vlan
             .iter()
             .filter(|tag| **tag != NO_VLAN)
-            .map(|tag| VlanTag { id: *tag, tpid: VlanTag::DOT1Q })
+            .map(|tag| VlanTag {
+                id: *tag & VLAN_ID,
+                tpid: if *tag & SERVICE_VLAN != 0 { VlanTag::DOT1AD } else { VlanTag::DOT1Q },
+            })
             .collect(),
         mtu: server.mtu.into(),
         source: server.source.to_ip(),

@@ -4,10 +4,10 @@ use super::*;
 use crate::config;
 use crate::maps::{Contents, Faulty, MapStore, Memory, Place, StoreError, read_contents};
 use crate::model::Model;
-use crate::neigh::{NextHop, NextHopTable, Unresolved};
+use crate::neigh::{NextHop, NextHopTable, Unresolved, VlanTag};
 use lb_common::hash::Seed;
 use lb_common::plan::PlanKind;
-use lb_common::server::server_flag;
+use lb_common::server::{NO_VLAN, SERVICE_VLAN, server_flag};
 use lb_common::service::key_kind;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -114,6 +114,29 @@ fn a_server_without_next_hop_is_in_the_maps_but_not_in_the_plan() {
     settle(&mut reconciler, &[]);
     assert_eq!(slots(reconciler.contents(), 0), [2, 1]);
     assert!(reconciler.why_not().is_empty());
+}
+
+#[test]
+fn tags_reach_the_maps_in_their_order_and_are_remembered_from_there() {
+    let (q, ad) = (VlanTag::DOT1Q, VlanTag::DOT1AD);
+    let tag = |id, tpid| VlanTag { id, tpid };
+    for (tags, words) in [
+        (vec![], [NO_VLAN; 2]),
+        (vec![tag(5, q)], [5, NO_VLAN]),
+        (vec![tag(4094, ad)], [4094 | SERVICE_VLAN, NO_VLAN]),
+        (vec![tag(200, ad), tag(5, q)], [200 | SERVICE_VLAN, 5]),
+        (vec![tag(200, q), tag(5, q)], [200, 5]),
+    ] {
+        let model = model(&web(&[(11, 1)]));
+        let mut reconciler = start(Memory::default(), &model);
+        let address: IpAddr = "10.0.0.11".parse().unwrap();
+        let hop = NextHop { vlan: tags, ..hop(address) };
+        let table = NextHopTable::from([(address, Ok(hop))]);
+        reconciler.round(&table, Instant::now()).unwrap();
+        assert_eq!(reconciler.contents().servers[&1].vlan, words);
+        let remembered = remembered(reconciler.contents());
+        assert_eq!(remembered[&address].as_ref().unwrap().vlan, table[&address].as_ref().unwrap().vlan);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Direct routing: the link layer, time to live, size, interfaces, tags.
 
 use lb_common::counters::Reason;
-use lb_common::server::{NO_VLAN, server_flag};
+use lb_common::server::{NO_VLAN, SERVICE_VLAN, server_flag};
 
 use super::flows::{three, with};
 use super::{CLIENT, CLIENT6, Case, VIP, VIP6, back, case, complaint, complaint6, towards};
@@ -159,10 +159,12 @@ pub(super) fn cases() -> Vec<Case> {
         ("a tag", |eth| eth.vlan(9)),
         ("two tags", |eth| eth.service_vlan(100).vlan(9)),
     ];
-    let goes: [(Tag, [u16; 2]); 3] = [
+    let goes: [(Tag, [u16; 2]); 5] = [
         (("no tag", |eth| eth), [NO_VLAN; 2]),
         (("a tag", |eth| eth.vlan(5)), [5, NO_VLAN]),
-        (("two tags", |eth| eth.service_vlan(200).vlan(5)), [200, 5]),
+        (("a service tag", |eth| eth.service_vlan(200)), [200 | SERVICE_VLAN, NO_VLAN]),
+        (("two tags", |eth| eth.service_vlan(200).vlan(5)), [200 | SERVICE_VLAN, 5]),
+        (("two ordinary tags", |eth| eth.vlan(200).vlan(4094)), [200, 4094]),
     ];
     for (with, tagged) in came {
         for ((as_with, retagged), vlan) in goes {

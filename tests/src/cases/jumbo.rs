@@ -1,6 +1,7 @@
 //! Frames of several buffers: longer than what `BPF_PROG_TEST_RUN`, as a veth, puts into the first, about 3500 bytes.
 
 use lb_common::counters::Reason;
+use lb_common::server::SERVICE_VLAN;
 
 use super::forward::{data, data6, one, opened, opened6, quoted};
 use super::tunnels::Tunnel::GreWithChecksum;
@@ -48,12 +49,15 @@ pub(super) fn cases() -> Vec<Case> {
         case("a packet as large as IP has them is routed directly", one(dr(RIP).mtu(u16::MAX)))
             .routes(RIP, |eth, ttl| data(eth, ttl, 65_495).build())
             .holds(&opened(65_535, "reason transmitted 1")),
-        case("a jumbo frame goes with other tags than it came with", one(dr(RIP).mtu(MTU).vlan([200, 5])))
-            .sends(
-                data(eth().vlan(9), 64, 8000).build(),
-                data(towards(RIP).service_vlan(200).vlan(5), 63, 8000).build(),
-            )
-            .holds(&opened(8040, "reason transmitted 1")),
+        case(
+            "a jumbo frame goes with other tags than it came with",
+            one(dr(RIP).mtu(MTU).vlan([200 | SERVICE_VLAN, 5])),
+        )
+        .sends(
+            data(eth().vlan(9), 64, 8000).build(),
+            data(towards(RIP).service_vlan(200).vlan(5), 63, 8000).build(),
+        )
+        .holds(&opened(8040, "reason transmitted 1")),
         case("fragments as large as jumbo frames follow their first", one(dr(RIP).mtu(MTU)))
             .sends(sent[0].clone(), expected[0].clone())
             .sends(sent[1].clone(), expected[1].clone())

@@ -8,6 +8,8 @@ use crate::netlink::{NeighState, VlanTag};
 const ETH0: u32 = 2;
 const ETH1: u32 = 3;
 const ETH0_100: u32 = 4;
+const ETH0_200: u32 = 5;
+const IN_200: u32 = 6;
 const LO: u32 = 1;
 const RIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 11));
 const MAC0: Mac = [2, 0, 0, 0, 0, 2];
@@ -40,6 +42,19 @@ fn eth0() -> Link {
 fn vlan100() -> Link {
     let tag = VlanTag { id: 100, tpid: VlanTag::DOT1Q };
     Link { parent: Some(ETH0), ..link(ETH0_100, "eth0.100", LinkKind::Vlan(tag)) }
+}
+
+/// eth0.200, of a service VLAN, and eth0.200.5 inside it.
+fn both() -> Vec<VlanTag> {
+    vec![VlanTag { id: 200, tpid: VlanTag::DOT1AD }, VlanTag { id: 5, tpid: VlanTag::DOT1Q }]
+}
+
+fn service200() -> Link {
+    Link { parent: Some(ETH0), mtu: 1496, ..link(ETH0_200, "eth0.200", LinkKind::Vlan(both()[0])) }
+}
+
+fn in200() -> Link {
+    Link { parent: Some(ETH0_200), mtu: 1492, ..link(IN_200, "eth0.200.5", LinkKind::Vlan(both()[1])) }
 }
 
 fn host() -> Vec<Link> {
@@ -356,6 +371,20 @@ fn routes_and_interfaces_are_followed() {
             Does(&[SOLICIT_VLAN]),
             Hears(Event::Neighbour(Neighbour { ifindex: ETH0_100, ..neighbour(NeighState::Reachable, Some(A)) })),
             Has(NextHop { vlan: vec![VlanTag { id: 100, tpid: 0x8100 }], ..hop() }),
+        ]),
+        ("through a VLAN device on one of a service VLAN: both tags, and the MTU of the upper", vec![
+            Hears(Event::Link(service200())), Hears(Event::Link(in200())), Does(&[LOOK_UP]),
+            unicast(via(IN_200)), Does(&[Action::Solicit { ifindex: IN_200, address: RIP }]),
+            Hears(Event::Neighbour(Neighbour { ifindex: IN_200, ..neighbour(NeighState::Reachable, Some(A)) })),
+            Has(NextHop { vlan: both(), mtu: 1492, ..hop() }),
+            At(5.0), Hears(Event::LinkGone { ifindex: ETH0_200 }), Does(&[LOOK_UP]),
+            Lacks("route goes out of eth0.200.5, which has no XDP program"),
+        ]),
+        ("through a VLAN device of a service VLAN: its tag", vec![
+            Hears(Event::Link(service200())), Does(&[LOOK_UP]), unicast(via(ETH0_200)),
+            Does(&[Action::Solicit { ifindex: ETH0_200, address: RIP }]),
+            Hears(Event::Neighbour(Neighbour { ifindex: ETH0_200, ..neighbour(NeighState::Reachable, Some(A)) })),
+            Has(NextHop { vlan: both()[..1].to_vec(), mtu: 1496, ..hop() }),
         ]),
     ];
     for (sentence, lines) in stories {
