@@ -11,14 +11,14 @@ use crate::engine::{dr, gre, gue, ipip};
 use crate::packet::{DIRECTOR_MAC, Eth, eth};
 
 /// A router on the way to the client complains about the server's answer to a port of the client.
-fn about(kind: u8, code: u8, rest: u32, port: u16) -> impl Fn(Eth, u8) -> Vec<u8> {
+pub(super) fn about(kind: u8, code: u8, rest: u32, port: u16) -> impl Fn(Eth, u8) -> Vec<u8> {
     move |link, ttl| {
         let answer = eth().ipv4(VIP, CLIENT).tcp(80, port).syn().ack(1001).ip_bytes();
         link.ipv4("198.18.0.1", VIP).ttl(ttl).icmp_error(kind, code, rest, &answer[..28]).build()
     }
 }
 
-fn about6(kind: u8, rest: u32, port: u16) -> impl Fn(Eth, u8) -> Vec<u8> {
+pub(super) fn about6(kind: u8, rest: u32, port: u16) -> impl Fn(Eth, u8) -> Vec<u8> {
     move |link, ttl| {
         let answer = eth().ipv6(VIP6, CLIENT6).tcp(80, port).syn().ack(1001).ip_bytes();
         link.ipv6("2001:db8:9::1", VIP6).ttl(ttl).icmp_error(kind, 0, rest, &answer).build()

@@ -9,6 +9,7 @@ mod fragments;
 mod icmp;
 mod jumbo;
 mod limits;
+mod matrix;
 mod parse;
 mod persistence;
 mod protocols;
@@ -49,6 +50,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         fragments::cases(),
         jumbo::cases(),
+        matrix::cases(),
     ]
     .concat();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();

@@ -11,7 +11,7 @@ use lb_common::settings::switch;
 use super::forward::{data, data6, one, opened, opened6, quoted};
 use super::{CLIENT, CLIENT6, Case, VIP, VIP6, case, complaint, complaint6, towards};
 use crate::engine::{Fixture, Server, gre, gue, ipip};
-use crate::packet::{Address, Ip, eth};
+use crate::packet::{Address, Eth, Ip, eth};
 
 #[derive(Clone, Copy)]
 pub(super) enum Tunnel {
@@ -43,9 +43,14 @@ impl Tunnel {
         }
     }
 
-    /// The tunnel packet's frame. `outer`: its IP header.
+    /// The tunnel packet's frame, of the flow from port 40001. `outer`: its IP header.
     pub(super) fn wrap(self, outer: Ip, inner: &[u8]) -> Vec<u8> {
-        let sport = source_port(if inner[0] >> 4 == 4 { CLIENT } else { CLIENT6 });
+        self.wrap_from(40001, outer, inner)
+    }
+
+    /// As [`Self::wrap`], from another port.
+    pub(super) fn wrap_from(self, port: u16, outer: Ip, inner: &[u8]) -> Vec<u8> {
+        let sport = source_port(if inner[0] >> 4 == 4 { CLIENT } else { CLIENT6 }, port);
         match self {
             Ipip => outer.ipip(inner).build(),
             Gre => outer.gre(inner, false).build(),
@@ -66,16 +71,21 @@ impl Tunnel {
     }
 }
 
-/// The UDP source port of the flow from port 40001: its hash within the local port range, 32768 to 60999.
-fn source_port(client: &str) -> u16 {
-    let hash = u64::from(stateless(&Addr::from(client.address()), 40001));
+/// The UDP source port of a flow: its hash within the local port range, 32768 to 60999.
+fn source_port(client: &str, port: u16) -> u16 {
+    let hash = u64::from(stateless(&Addr::from(client.address()), port));
     (32_768 + ((hash * (60_999 - 32_768)) >> 32)) as u16
 }
 
 /// The outer header towards a server: one hop less to live, DF as inside.
-pub(super) fn outer(rip: &str, id: u32, is_v4_inside: bool) -> Ip {
+pub(super) fn outer(rip: &str, id: u32, has_df: bool) -> Ip {
+    outer_on(towards(rip), rip, id, has_df)
+}
+
+/// As [`outer`], on a link that may have tags.
+pub(super) fn outer_on(link: Eth, rip: &str, id: u32, has_df: bool) -> Ip {
     let source = if rip.contains(':') { "fd00::1" } else { "10.0.0.1" };
-    towards(rip).ip(source, rip).ttl(63).df(is_v4_inside).id(id)
+    link.ip(source, rip).ttl(63).df(has_df).id(id)
 }
 
 pub(super) const RIP: &str = "10.0.1.1";
