@@ -482,15 +482,19 @@ fn addresses_are_managed() {
         assert!(netlink.links().await.unwrap().contains(&v0));
         assert_eq!(v0.parent, None, "the other end of a veth in another namespace is no parent");
 
-        for (vip, prefix_len) in [("192.0.2.80", 32), ("2001:db8::80", 128)] {
-            let vip = Address { ifindex: v0.ifindex, address: ip(vip), prefix_len };
+        for (vip, prefix_len, protocol) in [
+            ("192.0.2.80", 32, 0),
+            ("192.0.2.81", 32, 76),
+            ("2001:db8::80", 128, 0),
+            ("2001:db8::81", 128, 76),
+        ] {
+            let vip = Address { ifindex: v0.ifindex, address: ip(vip), prefix_len, protocol };
             assert_eq!(netlink.add_address(&vip).await.unwrap(), Added::Added);
             assert_eq!(netlink.add_address(&vip).await.unwrap(), Added::AlreadyThere);
             assert!(netlink.addresses().await.unwrap().contains(&vip));
             if vip.address.is_ipv6() {
-                assert!(
-                    lab.director("-6 address show dev v0").contains("2001:db8::80/128 scope global nodad")
-                );
+                let shown = lab.director("-6 address show dev v0");
+                assert!(shown.contains(&format!("{}/128 scope global nodad", vip.address)), "{shown}");
             }
             // IPv6 addresses get their route a moment later, from a work queue.
             let routed = timeout(SOON, async {

@@ -1,15 +1,15 @@
 //! `vips: manage` in the kernel: addresses come and go, and neighbours believe the announcement. Needs root.
 
-use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lb_tests::lab::link::index;
 use lb_tests::lab::runtime::NsRuntime;
 use lb_tests::netns::{Namespace, unique_prefix};
 use lb_userspace::config;
 use lb_userspace::model::Model;
 use lb_userspace::netlink::Netlink;
-use lb_userspace::vips::{Place, Vips};
+use lb_userspace::vips::Vips;
 
 const MAC: &str = "02:00:00:00:00:02";
 /// Where the neighbour believes the VIPs to be, at first.
@@ -81,29 +81,39 @@ impl Link {
 
     /// VIPs on `eth0`.
     fn has(&self) -> Vec<&'static str> {
-        let shown = self.director.output(Command::new("ip").args(["-o", "address", "show", "eth0"])).unwrap();
+        self.has_on("eth0")
+    }
+
+    fn has_on(&self, interface: &str) -> Vec<&'static str> {
+        let show = ["-o", "address", "show", interface];
+        let shown = self.director.output(Command::new("ip").args(show)).unwrap();
         let whole = |vip: &&str| format!(" {vip}/{} ", if vip.contains(':') { 128 } else { 32 });
         VIPS.into_iter().filter(|vip| shown.contains(&whole(vip))).collect()
     }
 
-    /// What has to be added and removed; then ours, for the next.
-    fn keep(&self, ours: Vec<Place>, model: &Model, withdraw: bool) -> ((usize, usize), Vec<Place>) {
+    /// A daemon's life, after that of one that was attached to `before`; what it had to add and to remove.
+    fn keep(&self, before: &[&str], model: &Model, withdraw: bool) -> (usize, usize) {
         let model = model.clone();
+        let before: Vec<u32> = before.iter().map(|name| index(&self.director, name).unwrap()).collect();
         self.runtime.block_on(async move {
-            let mut vips = Vips::new(Netlink::open().unwrap(), ours);
+            let mut vips = Vips::new(Netlink::open().unwrap(), before);
             let diff = vips.keep(&model).await.unwrap();
             let again = vips.keep(&model).await.unwrap();
             assert_eq!((again.add.len(), again.remove.len()), (0, 0), "nothing is left to do");
             if withdraw {
                 vips.withdraw().await.unwrap();
             }
-            ((diff.add.len(), diff.remove.len()), vips.ours().iter().copied().collect())
+            (diff.add.len(), diff.remove.len())
         })
     }
 }
 
 fn model(owner: &str, vips: &[&str]) -> Model {
-    let mut text = format!("interfaces: [eth0]\nvips: {owner}\nservices:\n");
+    model_on("eth0", owner, vips)
+}
+
+fn model_on(interface: &str, owner: &str, vips: &[&str]) -> Model {
+    let mut text = format!("interfaces: [{interface}]\nvips: {owner}\nservices:\n");
     for vip in vips {
         for port in [80, 443] {
             text += &format!("  - {{address: \"{vip}\", port: {port}, servers: []}}\n");
@@ -118,24 +128,21 @@ fn model(owner: &str, vips: &[&str]) -> Model {
 fn vips_are_added_announced_and_withdrawn() {
     let link = Link::new();
     link.misled();
-    let (changed, ours) = link.keep(vec![], &model("manage", &VIPS), false);
-    assert_eq!((changed, ours.len()), ((2, 0), 2));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), false), (2, 0));
     assert_eq!(link.has(), VIPS);
     link.is_told();
 
     // The next daemon takes over what this one left, and tells everybody once more.
     link.misled();
-    let (changed, ours) = link.keep(ours, &model("manage", &VIPS), false);
-    assert_eq!((changed, ours.len()), ((0, 0), 2));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), false), (0, 0));
     link.is_told();
 
     // One service fewer.
-    let (changed, ours) = link.keep(ours, &model("manage", &VIPS[..1]), false);
-    assert_eq!((changed, ours.len()), ((0, 1), 1));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS[..1]), false), (0, 1));
     assert_eq!(link.has(), VIPS[..1]);
 
-    let (_, ours) = link.keep(ours, &model("manage", &VIPS), true);
-    assert_eq!((link.has(), ours), (vec![], vec![]));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), true), (1, 0));
+    assert_eq!(link.has(), [""; 0]);
 }
 
 #[test]
@@ -157,21 +164,36 @@ fn an_announcement_that_was_missed_is_repeated() {
 fn what_somebody_else_added_stays() {
     let link = Link::new();
     link.director.ip([format!("address add {}/32 dev eth0", VIPS[0])]).unwrap();
-    let (changed, ours) = link.keep(vec![], &model("manage", &VIPS), true);
-    assert_eq!((changed, ours), ((1, 0), vec![]));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), true), (1, 0));
     assert_eq!(link.has(), VIPS[..1]);
+    // Ours that somebody removed and gave back is theirs.
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), false), (1, 0));
+    for change in ["delete", "add"] {
+        link.director.ip([format!("address {change} {}/128 dev eth0", VIPS[1])]).unwrap();
+    }
+    assert_eq!(link.keep(&[], &model("manage", &[]), true), (0, 0));
+    assert_eq!(link.has(), VIPS);
+}
+
+#[test]
+fn vips_move_with_the_first_interface_and_those_of_another_director_stay() {
+    let link = Link::new();
+    link.director.ip(["link add eth1 type veth peer name eth2", "link set eth1 up"]).unwrap();
+    assert_eq!(link.keep(&[], &model_on("eth1", "manage", &VIPS[..1]), false), (1, 0));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), false), (2, 0), "another director's");
+    assert_eq!((link.has(), link.has_on("eth1")), (VIPS.to_vec(), VIPS[..1].to_vec()));
+    assert_eq!(link.keep(&["eth1"], &model("manage", &VIPS), false), (0, 1), "the one that eth1 was left by");
+    assert_eq!((link.has(), link.has_on("eth1")), (VIPS.to_vec(), vec![]));
 }
 
 #[test]
 fn with_external_nothing_is_added_and_what_was_ours_goes() {
     let link = Link::new();
     link.misled();
-    let (changed, _) = link.keep(vec![], &model("external", &VIPS), false);
-    assert_eq!((changed, link.has()), ((0, 0), vec![]));
+    assert_eq!(link.keep(&[], &model("external", &VIPS), false), (0, 0));
+    assert_eq!(link.has(), [""; 0]);
     assert!(link.believed(VIPS[0]).contains(OTHER));
-    let (_, ours) = link.keep(vec![], &model("manage", &VIPS), false);
-    let ip = |vip: &str| vip.parse::<IpAddr>().unwrap();
-    assert_eq!(ours.iter().map(|(_, vip)| *vip).collect::<Vec<_>>(), VIPS.map(ip));
-    let (changed, ours) = link.keep(ours, &model("external", &VIPS), false);
-    assert_eq!((changed, ours, link.has()), ((0, 2), vec![], vec![]));
+    assert_eq!(link.keep(&[], &model("manage", &VIPS), false), (2, 0));
+    assert_eq!(link.keep(&["eth0"], &model("external", &VIPS), false), (0, 2));
+    assert_eq!(link.has(), [""; 0]);
 }

@@ -51,6 +51,42 @@ fn assert_refused(scene: &Scene) {
     }
 }
 
+/// VIPs the director gave itself, beside those the lab's hosts have on `lo`, outlive it as the datapath does; and whatever
+/// became of it, the next one knows them for its own.
+#[test]
+fn vips_of_the_director_s_own_are_known_across_its_ends() {
+    let managing = |lab: &Lab, families: &[Family]| {
+        let services: Vec<_> =
+            families.iter().map(|family| service(lab, *family, &["scheduler: rr"], &EVEN)).collect();
+        keeping(&format!("vips: manage\n{}", configuration(lab, &services)))
+    };
+    let mut scene = Scene::running(one_arm(3), |lab| managing(lab, &Family::BOTH));
+    let has = |scene: &Scene, wanted: &[Family]| {
+        let mut show = Command::new("ip");
+        show.args(["-o", "address", "show", "dev", "eth0"]);
+        let shown = scene.lab.director.namespace.output(&mut show).unwrap();
+        for family in Family::BOTH {
+            let is_there = shown.contains(&format!(" {}/", scene.lab.vip(family)));
+            assert_eq!(is_there, wanted.contains(&family), "{shown}");
+        }
+    };
+    has(&scene, &Family::BOTH);
+    scene.director.stop().unwrap();
+    has(&scene, &Family::BOTH);
+
+    scene.director.configure(&managing(&scene.lab, &[Family::V4])).unwrap();
+    scene.director.start_and_wait().unwrap();
+    has(&scene, &[Family::V4]);
+    scene.director.kill().unwrap();
+    has(&scene, &[Family::V4]);
+
+    let detaching = managing(&scene.lab, &[Family::V4]).replace("on_exit: keep", "on_exit: detach");
+    scene.director.configure(&detaching).unwrap();
+    scene.director.start_and_wait().unwrap();
+    scene.director.stop().unwrap();
+    has(&scene, &[]);
+}
+
 /// The edits of a working week, a hundred of them, by `lb reload`, the API and SIGHUP in turns: weights change, a third server
 /// comes, is drained, and leaves when its last connection has ended.
 #[test]

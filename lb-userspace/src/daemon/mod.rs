@@ -135,6 +135,7 @@ pub async fn run(config: PathBuf, overrides: Overrides) -> Result<(), DaemonErro
     log_of_program(&mut datapath);
 
     let remembered = remembered(reconciler.contents());
+    let before = datapath.in_use()?;
     let known = crate::xdp::indexes(&model.interfaces)?;
     let (wanted_in, wanted_out) = watch::channel(wanted(&model));
     let (indexes_in, indexes_out) = watch::channel(known.into_iter().collect::<BTreeSet<u32>>());
@@ -158,7 +159,7 @@ pub async fn run(config: PathBuf, overrides: Overrides) -> Result<(), DaemonErro
         datapath,
         state,
         shared: shared.clone(),
-        addresses: Vips::new(netlink.clone(), []),
+        addresses: Vips::new(netlink.clone(), before),
         netlink,
         config,
         loaded: SystemTime::now(),

@@ -19,6 +19,8 @@ pub struct Address {
     pub ifindex: u32,
     pub address: IpAddr,
     pub prefix_len: u8,
+    /// Who added it, by a number the kernel keeps with it (`IFA_PROTO`, Linux 5.18); 0 if nobody said.
+    pub protocol: u8,
 }
 
 /// What [`Netlink::add_address`] found.
@@ -40,17 +42,18 @@ pub enum Removed {
 
 impl Address {
     fn from_message(message: &AddressMessage) -> Option<Self> {
-        let (mut local, mut address) = (None, None);
+        let (mut local, mut address, mut protocol) = (None, None, 0);
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(a) => local = Some(*a),
                 AddressAttribute::Address(a) => address = Some(*a),
+                AddressAttribute::Protocol(number) => protocol = (*number).into(),
                 _ => {}
             }
         }
         // On a point-to-point link IFA_ADDRESS is the peer's.
         let address = local.or(address)?;
-        Some(Self { ifindex: message.header.index, address, prefix_len: message.header.prefix_len })
+        Some(Self { ifindex: message.header.index, address, prefix_len: message.header.prefix_len, protocol })
     }
 
     fn to_message(&self) -> AddressMessage {
@@ -63,6 +66,9 @@ impl Address {
         };
         message.attributes =
             vec![AddressAttribute::Local(self.address), AddressAttribute::Address(self.address)];
+        if self.protocol != 0 {
+            message.attributes.push(AddressAttribute::Protocol(self.protocol.into()));
+        }
         message
     }
 }

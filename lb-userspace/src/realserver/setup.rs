@@ -130,7 +130,7 @@ async fn take(step: &Step, netlink: &Netlink, host: &Host) -> Result<Outcome, Se
         }
         Step::Address { vip, on } => {
             let Some(ifindex) = index(netlink, on).await? else { return Ok(no_device(on)) };
-            let address = Address { ifindex, address: *vip, prefix_len: whole(*vip) };
+            let address = Address { ifindex, address: *vip, prefix_len: whole(*vip), protocol: 0 };
             Ok(match netlink.add_address(&address).await? {
                 Added::Added => Outcome::Changed,
                 Added::AlreadyThere => Outcome::Unchanged,

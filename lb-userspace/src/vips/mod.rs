@@ -1,7 +1,8 @@
 //! `vips: manage`: the director has its VIPs on its first interface, and tells its neighbours so.
 //!
 //! On the interface rather than on `lo`, because neighbour discovery answers for addresses of the interface asked alone,
-//! and ARP does where `arp_ignore` is set. What was there before is left: only what this daemon added is removed.
+//! and ARP does where `arp_ignore` is set. What was there before is left: only what a daemon added is removed. The kernel
+//! keeps with an address who added it, so that this is known whatever became of that daemon.
 
 mod announce;
 
@@ -20,6 +21,10 @@ pub use announce::frame;
 /// MAX_NEIGHBOR_ADVERTISEMENT, RetransTimer).
 const ROUNDS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Who added a VIP, as the kernel keeps it with the address (`proto` of `ip address`). Of the numbers nobody has
+/// claimed, the letter L.
+pub const PROTOCOL: u8 = b'L';
 
 /// An address on an interface, by index.
 pub type Place = (u32, IpAddr);
@@ -68,21 +73,26 @@ pub fn addresses(model: &Model) -> BTreeSet<IpAddr> {
 #[derive(Debug)]
 pub struct Vips {
     netlink: Netlink,
-    /// Added by this daemon, or an earlier one it took over from.
-    ours: BTreeSet<Place>,
+    /// Where VIPs of this director may be: another one's are on other interfaces.
+    interfaces: BTreeSet<u32>,
     has_announced: bool,
     announcing: Option<JoinHandle<()>>,
 }
 
 impl Vips {
-    /// `ours` are the places an earlier daemon added and left, see [`Vips::ours`]. To be called within a tokio runtime.
-    pub fn new(netlink: Netlink, ours: impl IntoIterator<Item = Place>) -> Self {
-        Self { netlink, ours: ours.into_iter().collect(), has_announced: false, announcing: None }
+    /// `interfaces`, by index: those an earlier daemon of this director left VIPs on, if it did. To be called within a
+    /// tokio runtime.
+    pub fn new(netlink: Netlink, interfaces: impl IntoIterator<Item = u32>) -> Self {
+        let interfaces = interfaces.into_iter().collect();
+        Self { netlink, interfaces, has_announced: false, announcing: None }
     }
 
-    /// What this daemon has to remove again; to be handed to the next one where the datapath goes on without it.
-    pub fn ours(&self) -> &BTreeSet<Place> {
-        &self.ours
+    /// Of these addresses the VIPs that this director added and has to remove again. One that somebody removed and gave
+    /// back is theirs.
+    fn ours(&self, present: &[Address]) -> BTreeSet<Place> {
+        let is_ours =
+            |address: &&Address| address.protocol == PROTOCOL && self.interfaces.contains(&address.ifindex);
+        present.iter().filter(is_ours).map(place).collect()
     }
 
     /// Gives the first interface the VIPs of `model` that it has not, takes away those of ours it is not to have any
@@ -107,18 +117,15 @@ impl Vips {
             Some(ifindex) => addresses(model).into_iter().map(|vip| (ifindex, vip)).collect(),
             None => BTreeSet::new(),
         };
+        self.interfaces.extend(ifindex);
         let present = self.netlink.addresses().await?;
-        let present = present.into_iter().map(|address| (address.ifindex, address.address)).collect();
-        let diff = diff(&wanted, &present, &self.ours);
+        let diff = diff(&wanted, &present.iter().map(place).collect(), &self.ours(&present));
         for place in &diff.remove {
             self.remove(*place).await?;
         }
-        // Such as one that somebody removed and gave back: it is theirs.
-        self.ours.retain(|place| wanted.contains(place) && present.contains(place));
         for place in &diff.add {
             if self.netlink.add_address(&address(*place)).await? == Added::Added {
                 info!(vip = %place.1, interface = link.as_ref().map(|link| &link.name), "VIP added");
-                self.ours.insert(*place);
             }
         }
         let news = if self.has_announced { diff.add.iter().copied().collect() } else { wanted };
@@ -142,16 +149,15 @@ impl Vips {
         if let Some(announcing) = self.announcing.take() {
             announcing.abort();
         }
-        for place in self.ours.clone() {
+        for place in self.ours(&self.netlink.addresses().await?) {
             self.remove(place).await?;
         }
         Ok(())
     }
 
-    async fn remove(&mut self, place: Place) -> Result<(), VipError> {
+    async fn remove(&self, place: Place) -> Result<(), VipError> {
         self.netlink.remove_address(&address(place)).await?;
         info!(vip = %place.1, "VIP removed");
-        self.ours.remove(&place);
         Ok(())
     }
 
@@ -185,10 +191,14 @@ impl Drop for Vips {
     }
 }
 
+fn place(address: &Address) -> Place {
+    (address.ifindex, address.address)
+}
+
 /// A prefix of the whole length: no network comes with it.
 fn address((ifindex, address): Place) -> Address {
     let prefix_len = if address.is_ipv4() { 32 } else { 128 };
-    Address { ifindex, address, prefix_len }
+    Address { ifindex, address, prefix_len, protocol: PROTOCOL }
 }
 
 #[cfg(test)]

@@ -48,6 +48,12 @@ fn link_name(ifindex: u32, native: bool) -> String {
     format!("{LINK}{ifindex}_{}", if native { "native" } else { "generic" })
 }
 
+/// Indexes of the interfaces with a pinned link.
+pub(super) fn in_use(pin: &Path) -> Result<BTreeSet<u32>, XdpError> {
+    let ifindex = |name: &String| name.strip_prefix(LINK)?.split('_').next()?.parse().ok();
+    Ok(bpffs::pinned(pin)?.iter().filter_map(ifindex).collect())
+}
+
 pub(super) fn attach(
     program: &mut Xdp,
     pin: &Path,

@@ -26,6 +26,7 @@ use crate::maps::{MapArrayError, Mapped, StoreError};
 use crate::model::AttachMode;
 use crate::object::NotBuilt;
 use aya::EbpfError;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -222,6 +223,14 @@ impl Datapath {
 
     pub fn attached(&self) -> &[Attachment] {
         &self.attached
+    }
+
+    /// Indexes of the interfaces a program is attached to, by an earlier daemon if not yet by this one.
+    ///
+    /// # Errors
+    /// The folder of the pins could not be read.
+    pub fn in_use(&self) -> Result<BTreeSet<u32>, XdpError> {
+        attach::in_use(&self.pin)
     }
 
     /// Puts a program that can do `features` in the place of the attached one.
