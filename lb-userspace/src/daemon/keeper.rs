@@ -2,7 +2,7 @@
 
 use super::shared::{KnownServer, Shared, View};
 use super::state::StateFile;
-use super::{Overrides, attached_indexes, describe_interfaces, vips};
+use super::{Overrides, attached_indexes, bonds, describe_interfaces, vips};
 use crate::api::types::Reload;
 use crate::api::{OperatorError, ReloadError, changes, describe};
 use crate::config;
@@ -275,6 +275,7 @@ impl Keeper {
             self.datapath.replace(required | loaded, &model.interfaces)?;
             info!("the program was replaced by one that can do what the configuration asks for");
         } else if model.interfaces != self.reconciler.model().interfaces {
+            bonds::warn_of_members(&self.netlink.links().await?, &model.interfaces);
             self.datapath.attach(&model.interfaces)?;
         }
         self.look_at_interfaces().await;

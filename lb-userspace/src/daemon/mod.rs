@@ -7,6 +7,7 @@
 //! The maps are complete before the first packet meets the program. When an earlier daemon left the datapath running,
 //! its maps, flows and numbers are taken over and its program is replaced without a packet in between.
 
+mod bonds;
 mod keeper;
 mod operator;
 mod shared;
@@ -120,7 +121,9 @@ pub async fn run(config: PathBuf, overrides: Overrides) -> Result<(), DaemonErro
     let mut signals = Signals::new()?;
 
     let netlink = Netlink::open()?;
-    let tagged = netlink.links().await?.iter().any(|link| matches!(link.kind, LinkKind::Vlan(_)));
+    let links = netlink.links().await?;
+    let tagged = links.iter().any(|link| matches!(link.kind, LinkKind::Vlan(_)));
+    bonds::warn_of_members(&links, &model.interfaces);
     let sizes = Sizes::of(model.flows);
     let mut datapath = Datapath::load(&model.pin, sizes, features(&model, tagged)?)?;
     let clock = datapath.clock()?;
