@@ -1,9 +1,11 @@
 //! Every case through the library on the host.
 
-use lb_tests::engine::{Host, SIZES};
+use lb_tests::engine::{Fixture, Host, Plan, SIZES, dr, tcp};
+use lb_tests::packet::{DIRECTOR_MAC, ROUTER_MAC, eth};
 use std::collections::BTreeSet;
 
 use lb_common::counters::Reason;
+use lb_ebpf::frame::Buffer;
 use lb_tests::cases::{self, Case};
 use lb_tests::random;
 use proptest::prelude::*;
@@ -17,6 +19,26 @@ fn every_case_holds_on_the_host() {
         .filter_map(|case| case.run(&mut Host::new(case.sizes, case.fixture.features)).err())
         .collect();
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Some drivers leave hardly more than headers in the first buffer.
+#[test]
+fn an_answer_is_made_of_what_the_first_buffer_holds_or_not_at_all() {
+    let fixture = Fixture::new().service(tcp("192.0.2.1", 80).plan(Plan::cycle(&[1]))).server(dr("10.0.1.1"));
+    let packet = |ttl| eth().ipv4("203.0.113.1", "192.0.2.1").ttl(ttl).tcp(40001, 80).syn().payload_len(3000);
+    let mut engine = Host::new(SIZES, fixture.features);
+    fixture.write(&engine, None);
+    let output = engine.run_in(Buffer::split(&packet(64).build(), 14 + 548 - 1));
+    assert_eq!(output.reason, Reason::DroppedNoRoom);
+    for first in [14 + 548, 2000] {
+        let output = engine.run_in(Buffer::split(&packet(64).build(), first));
+        assert_eq!(output.reason, Reason::RepliedTooBig);
+        let id = u32::from(u16::from_be_bytes([output.bytes[18], output.bytes[19]]));
+        let ip = eth().from(DIRECTOR_MAC).to(ROUTER_MAC).ipv4("192.0.2.1", "203.0.113.1");
+        let ip = ip.ttl(64).tos(0xc0).df(false).id(id);
+        let expected = ip.icmp_error(3, 4, 1500, &packet(63).ip_bytes()[..548]).build();
+        assert_eq!(output.bytes, expected, "{first} bytes in the first buffer");
+    }
 }
 
 /// Reasons no frame leads to: a program that is being replaced, a driver without headroom.

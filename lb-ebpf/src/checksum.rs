@@ -29,17 +29,27 @@ const _: () = assert!(LONGEST < 0x3fff);
 /// The sum of `length` bytes from `at` on, which are those of one packet; `None` past the end.
 #[inline(always)]
 pub fn of_frame<R: Room>(frame: &Frame<R>, at: usize, length: usize) -> Option<u32> {
-    let sum = if length <= LONGEST && at + length <= frame.len() {
-        in_first(frame, at, length)?
-    } else {
-        in_any(frame, at, length)?
-    };
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    Some(fold(words(sum as u32)) as u32)
+    if length <= LONGEST && at + length <= frame.len() {
+        return of_first(frame, at, length);
+    }
+    Some(shorten(in_any(frame, at, length)?))
 }
 
-/// As [`of_frame`], of bytes in the first buffer.
+/// As [`of_frame`], of at most [`LONGEST`] bytes in the first buffer.
+#[inline(always)]
+pub fn of_first<R: Room>(frame: &Frame<R>, at: usize, length: usize) -> Option<u32> {
+    Some(shorten(in_first(frame, at, length)?))
+}
+
+/// Brings a sum of 32-bit words down to one of 16 bits.
+#[inline(always)]
+fn shorten(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    fold(words(sum as u32)) as u32
+}
+
+/// The sum of bytes in the first buffer.
 #[inline(always)]
 fn in_first<R: Room>(frame: &Frame<R>, at: usize, length: usize) -> Option<u64> {
     let mut sum = 0u64;
@@ -73,7 +83,7 @@ const FETCHED: usize = 16;
 /// As many times at most: an IP packet.
 const FETCHES: usize = (u16::MAX as usize + 1) / (FETCHED * 8);
 
-/// As [`of_frame`], of bytes in whichever buffers.
+/// The sum of bytes in whichever buffers.
 #[inline(always)]
 fn in_any<R: Room>(frame: &Frame<R>, mut at: usize, length: usize) -> Option<u64> {
     let mut sum = 0;

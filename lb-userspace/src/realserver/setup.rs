@@ -239,7 +239,7 @@ pub async fn teardown(wanted: &Wanted, reset: bool) -> Result<Vec<Did>, SetupErr
 
 async fn withdraw(vip: IpAddr, on: &str, netlink: &Netlink) -> Result<Outcome, SetupError> {
     let Some(ifindex) = index(netlink, on).await? else { return Ok(Outcome::Unchanged) };
-    let address = Address { ifindex, address: vip, prefix_len: whole(vip) };
+    let address = Address { ifindex, address: vip, prefix_len: whole(vip), protocol: 0 };
     Ok(match netlink.remove_address(&address).await? {
         Removed::Removed => Outcome::Changed,
         Removed::NotThere => Outcome::Unchanged,

@@ -54,6 +54,17 @@ impl Host {
     fn tables(&self) -> MutexGuard<'_, MemTables> {
         self.tables.lock().expect("no test goes on after a panic")
     }
+
+    /// Takes in a frame that lies in these buffers.
+    pub fn run_in(&mut self, mut buffer: Buffer) -> Output {
+        let (reason, forwarded) = self.tables().run(&mut buffer, INGRESS);
+        let egress = match reason.verdict() {
+            Verdict::Transmit | Verdict::Redirect => forwarded.map(|forwarded| forwarded.ifindex),
+            Verdict::Reply => Some(INGRESS),
+            Verdict::Pass | Verdict::Drop => None,
+        };
+        Output { reason, egress, bytes: buffer.bytes().to_vec() }
+    }
 }
 
 impl Engine for Host {
@@ -80,14 +91,7 @@ impl Engine for Host {
     }
 
     fn run(&mut self, frame: &[u8]) -> Output {
-        let mut buffer = Buffer::new(frame);
-        let (reason, forwarded) = self.tables().run(&mut buffer, INGRESS);
-        let egress = match reason.verdict() {
-            Verdict::Transmit | Verdict::Redirect => forwarded.map(|forwarded| forwarded.ifindex),
-            Verdict::Reply => Some(INGRESS),
-            Verdict::Pass | Verdict::Drop => None,
-        };
-        Output { reason, egress, bytes: buffer.bytes().to_vec() }
+        self.run_in(Buffer::new(frame))
     }
 
     fn advance(&mut self, by: Duration) {
