@@ -63,7 +63,7 @@ pub(crate) fn floor(context: XdpContext) -> u32 {
 
 /// Reads one word of `MEMORY`, in a line that the packet's flow names, and sends the packet back when it is there: what
 /// memory alone costs a director that looks a flow up.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn read(context: XdpContext) -> u32 {
     let Some(headers) = super::peer::headers(&context) else { return xdp_action::XDP_ABORTED };
     // SAFETY: a static of this program. Volatile, because its value is set after compilation.
@@ -98,7 +98,7 @@ fn arrived() {
 }
 
 /// As `sink`, and writes down where packets of watched flows were sent.
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn witness(context: XdpContext) -> u32 {
     if let Some(headers) = super::peer::headers(&context) {
         let (address, port) = headers.client();

@@ -59,7 +59,7 @@ pub(crate) fn next_flow(context: XdpContext) -> u32 {
     run(&context, false, Whose::Next)
 }
 
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn mixed(context: XdpContext) -> u32 {
     run(&context, false, Whose::Mixed)
 }
