@@ -69,6 +69,7 @@ const PLAIN: Setup = Setup {
     servers: SERVERS,
     plan: Plan::Cycle,
     method: Method::Dr,
+    checksum: false,
     ifindex: LOOPBACK,
 };
 
@@ -78,6 +79,19 @@ const fn case(name: &'static str, setup: Setup, traffic: Traffic) -> Case {
 
 const fn tunnel(name: &'static str, method: Method, grows: usize) -> Case {
     let setup = Setup { features: feature::FLOWS | feature::TUNNELS, method, ..PLAIN };
+    Case { grows, ..case(name, setup, Established(1)) }
+}
+
+/// GRE or GUE with a checksum, over the least of packets.
+const fn summed(name: &'static str, method: Method, grows: usize) -> Case {
+    let setup = Setup { features: feature::FLOWS | feature::TUNNELS, method, checksum: true, ..PLAIN };
+    Case { grows, ..case(name, setup, Established(1)) }
+}
+
+/// IPv6 in IPv6.
+const fn tunnel6(name: &'static str, method: Method, grows: usize) -> Case {
+    let features = feature::FLOWS | feature::TUNNELS | feature::IPV6;
+    let setup = Setup { features, is_v6: true, method, ..PLAIN };
     Case { grows, ..case(name, setup, Established(1)) }
 }
 
@@ -101,7 +115,7 @@ const fn read(name: &'static str, flows: u32) -> Case {
 }
 
 /// The cases, in the order of the report.
-pub(super) const CASES: [Case; 41] = [
+pub(super) const CASES: [Case; 46] = [
     plain("empty", Established(1)),
     Case { subject: Subject::Plain("floor"), ..plain("floor", Established(1)) },
     case("dr_hot", PLAIN, Established(1)),
@@ -116,6 +130,11 @@ pub(super) const CASES: [Case; 41] = [
     tunnel("ipip_hot", Method::Ipip, 20),
     tunnel("gre_hot", Method::Gre, 24),
     tunnel("gue_hot", Method::Gue, 32),
+    summed("gre_checksum_hot", Method::Gre, 28),
+    summed("gue_checksum_hot", Method::Gue, 32),
+    tunnel6("ipip6_hot", Method::Ipip, 40),
+    tunnel6("gre6_hot", Method::Gre, 44),
+    tunnel6("gue6_hot", Method::Gue, 52),
     case("dr6_hot", Setup { features: feature::FLOWS | feature::IPV6, is_v6: true, ..PLAIN }, Established(1)),
     case("least_256", Setup { plan: Plan::Least, ..PLAIN }, New),
     case("least_1000", Setup { plan: Plan::Least, servers: 1000, ..PLAIN }, New),

@@ -53,6 +53,8 @@ pub(super) struct Setup {
     pub(super) servers: u32,
     pub(super) plan: Plan,
     pub(super) method: Method,
+    /// GRE and GUE: with a checksum.
+    pub(super) checksum: bool,
     /// The interface servers are behind; what comes in by the same one is sent by `XDP_TX`.
     pub(super) ifindex: u32,
 }
@@ -179,7 +181,8 @@ impl Director {
 
     /// Ids from 1 on.
     fn servers(&mut self) -> Result<(), BenchError> {
-        let Setup { servers, method, is_v6, ifindex, .. } = self.setup;
+        let Setup { servers, method, checksum, is_v6, ifindex, .. } = self.setup;
+        let checksum = if checksum { server_flag::CHECKSUM } else { 0 };
         let mut map = self.array("SERVERS")?;
         for id in 1..=servers {
             let server = Server {
@@ -187,7 +190,7 @@ impl Director {
                 smac: frame::DIRECTOR,
                 ifindex,
                 method: method as u8,
-                flags: server_flag::AVAILABLE | server_flag::REACHABLE,
+                flags: server_flag::AVAILABLE | server_flag::REACHABLE | checksum,
                 mtu: 1500,
                 service: SERVICE as u16,
                 tunnel_port: Be16::from_host(6080),
