@@ -29,8 +29,7 @@ pub use load::{
 #[cfg(not(target_arch = "bpf"))]
 pub use memory::{AtomicU32, Shared, Slab};
 pub use table::{
-    Buckets, Entry, Evicted, Home, Lookup, NewFlow, Opened, SCRATCH, SPILL_WORDS, control, expire, home,
-    lookup, open,
+    Buckets, Entry, Evicted, Home, Lookup, NewFlow, Opened, SCRATCH, SPILL_WORDS, control, home, lookup, open,
 };
 
 /// True once `expires` has passed. Both are the low 32 bits of jiffies and compare across the wrap; valid for

@@ -535,9 +535,3 @@ pub fn open<L: Layout, B: Buckets<L>>(
     }
     Opened::New { entry, evicted: evicted(scratch), twin: Evicted { control, meta: loser.meta } }
 }
-
-/// Takes an expired flow out; the caller accounts for it if this is true.
-#[inline(always)]
-pub fn expire<L: Layout, W: Words>(entry: &Entry<L, W>, now: u32) -> bool {
-    is_past(entry.expires(), now) && entry.remove()
-}

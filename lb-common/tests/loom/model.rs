@@ -290,7 +290,7 @@ impl Cpu {
         for way in 0..WAYS {
             if let Some((entry, key)) = Entry::<V4, _>::at(Of(table).bucket(bucket).unwrap(), way) {
                 number(&key, entry.meta);
-                if flow::expire(&entry, NOW) {
+                if is_past(entry.expires(), NOW) && entry.remove() {
                     self.loads.unbind(Evicted { control: entry.control, meta: entry.meta });
                 }
             }

@@ -151,8 +151,9 @@ impl<'a, L: Layout + std::fmt::Debug> Both<'a, L> {
             Step::Expire { key } => {
                 if let Some(entry) = self.find(key) {
                     let past = is_past(self.flows[&key].expires, self.now);
-                    assert_eq!(flow::expire(&entry, self.now), past);
+                    assert_eq!(is_past(entry.expires(), self.now), past);
                     if past {
+                        assert!(entry.remove());
                         self.flows.remove(&key);
                         self.gone = Some(entry);
                     }
@@ -173,8 +174,10 @@ impl<'a, L: Layout + std::fmt::Debug> Both<'a, L> {
             Step::Sweep => {
                 for bucket in 0..self.table.buckets() {
                     for way in 0..WAYS {
-                        if let Some((entry, _)) = Entry::<L, _>::at(self.table.bucket(bucket).unwrap(), way) {
-                            flow::expire(&entry, self.now);
+                        if let Some((entry, _)) = Entry::<L, _>::at(self.table.bucket(bucket).unwrap(), way)
+                            && is_past(entry.expires(), self.now)
+                        {
+                            assert!(entry.remove());
                         }
                     }
                 }
