@@ -1,12 +1,14 @@
 //! Direct routing as seen from both ends.
 
-use lb_tests::director::server;
+use lb_common::counters::Reason;
+use lb_tests::director::{server, servers};
 use lb_tests::lab::capture::Direction;
 use lb_tests::lab::client::tally;
+use lb_tests::lab::http::HttpServer;
 use lb_tests::lab::{Family, one_arm};
 use lb_userspace::api::types::Verdict;
 
-use super::{Scene, answers, configuration, of, service, uploads_arrive_whole};
+use super::{PORT, Scene, answers, configuration, of, service, uploads_arrive_whole};
 
 const EVEN: [(usize, &str); 3] = [(1, ""), (2, ""), (3, "")];
 
@@ -73,6 +75,37 @@ fn the_real_server_sees_the_client_and_replies_pass_the_director_by() {
         assert_eq!(got, sent, "every packet from the client goes on to a server");
         assert!(got >= 300 * 4, "{got}");
     }
+}
+
+/// IPVS's local node: the director is one of the real servers.
+#[test]
+fn the_director_itself_serves_its_share() {
+    let mut scene = Scene::running(one_arm(1), |lab| {
+        let services = Family::BOTH.map(|family| {
+            let own = lab.director.back.address.of(family);
+            service(lab, family, &["scheduler: rr"], &EVEN[..1])
+                + &format!("      - {{address: \"{own}\"}}\n")
+        });
+        configuration(lab, &services)
+    });
+    let own = HttpServer::start(&scene.lab.director.namespace, "director", &[PORT]).unwrap();
+    for family in Family::BOTH {
+        let outcomes = scene.client.http(&scene.load(family, 100, 0));
+        assert_eq!(tally(&outcomes), of(&[("director", 50), ("rs1", 50)]));
+    }
+    assert_eq!(own.connections(), 100);
+    let closed = scene.director.wait_for("all connections are closed", |status| {
+        servers(status).all(|server| server.connections == 50 && server.active == 0)
+    });
+    closed.unwrap();
+    let stats = scene.director.stats().unwrap();
+    let address = &scene.lab.director.back.address;
+    let to_itself =
+        stats.servers.iter().filter(|of| Family::BOTH.map(|family| address.of(family)).contains(&of.server));
+    let to_itself: u64 = to_itself.map(|server| server.packets).sum();
+    let local = stats.reasons.iter().find(|reason| reason.name == Reason::PassedLocal.name());
+    assert_eq!(local.map(|reason| reason.packets), Some(to_itself), "{:?}", stats.reasons);
+    assert!(to_itself >= 100 * 4, "{to_itself}");
 }
 
 #[test]
