@@ -195,7 +195,6 @@ pub use host::{Buffer, HEADROOM, Moved};
 #[cfg(feature = "host")]
 mod host {
     use super::{Ends, Frame, Room, Wire};
-    use core::{marker::PhantomData, ops::Range};
 
     /// Bytes in front of a packet, as drivers leave them (`XDP_PACKET_HEADROOM`).
     pub const HEADROOM: usize = 256;
@@ -211,13 +210,18 @@ mod host {
     /// What stands where nobody has written.
     const JUNK: u8 = 0xa5;
 
-    /// A packet with room to grow at either end.
+    /// A packet with room to grow at either end. Its first buffer lies alone in an allocation of exactly its length and
+    /// moves to another with its ends, so that AddressSanitizer and Miri see each access beyond it, by a byte even, and
+    /// each through a pointer from before.
     #[derive(Clone, Debug)]
     pub struct Buffer {
-        memory: Vec<u8>,
-        packet: Range<usize>,
-        /// Where in memory the first of the packet's buffers ends.
-        first: usize,
+        first: Vec<u8>,
+        /// What lies in further buffers.
+        rest: Vec<u8>,
+        /// Bytes that may be added in front.
+        headroom: usize,
+        /// Bytes that may be added behind.
+        tailroom: usize,
     }
 
     impl Buffer {
@@ -227,85 +231,88 @@ mod host {
 
         /// With so many bytes in the first buffer, as some drivers leave hardly more than headers there.
         pub fn split(packet: &[u8], first: usize) -> Self {
-            let end = HEADROOM + packet.len();
-            let mut memory = vec![JUNK; end + TAILROOM];
-            memory[HEADROOM..end].copy_from_slice(packet);
-            let first = if packet.len() > first { HEADROOM + first } else { memory.len() };
-            Self { memory, packet: HEADROOM..end, first }
+            let (first, rest) = packet.split_at(first.min(packet.len()));
+            let (first, rest) = (first.to_vec(), rest.to_vec());
+            Self { first, rest, headroom: HEADROOM - RESERVED, tailroom: TAILROOM }
         }
 
         /// Lends the packet out as a frame; it is afterwards as long as the frame then was.
         pub fn lend<T>(&mut self, borrow: impl FnOnce(&mut Frame<Moved<'_>>) -> T) -> T {
-            let room = Moved {
-                base: self.memory.as_mut_ptr(),
-                size: self.memory.len(),
-                packet: self.packet.clone(),
-                first: self.first,
-                buffer: PhantomData,
-            };
+            let mut room = Moved(self);
             let ends = room.ends();
-            // SAFETY: `Moved` keeps its ends inside `memory`, which is borrowed until the frame is gone and not touched
-            // but through pointers from the one `base`.
+            // SAFETY: the ends are those of the first buffer, which is borrowed until the frame is gone, and touched by
+            // `Moved` only to move it, whereupon the frame gets the new ends.
             let mut frame = unsafe { Frame::new(ends, room) };
-            let result = borrow(&mut frame);
-            let packet = frame.room.packet.clone();
-            self.packet = packet;
-            result
+            borrow(&mut frame)
         }
 
-        pub fn bytes(&self) -> &[u8] {
-            &self.memory[self.packet.clone()]
+        /// The whole packet.
+        pub fn bytes(&self) -> Vec<u8> {
+            [self.first.as_slice(), &self.rest].concat()
+        }
+
+        /// The packet with so many bytes more at each end, fewer if negative; `None`, and nothing done, if it cannot be.
+        fn adjust(&mut self, front: isize, back: isize) -> Option<()> {
+            let headroom = self.headroom.checked_add_signed(-front)?;
+            let tailroom = self.tailroom.checked_add_signed(-back)?;
+            let before = self.bytes();
+            let len = before.len().checked_add_signed(front + back)?;
+            // Bytes that were in the first buffer stay there, and so are new ones in front of them.
+            let all = if self.rest.is_empty() { len } else { self.first.len().checked_add_signed(front)? };
+            let first = all.min(len);
+            if first < LEAST {
+                return None;
+            }
+            let kept = (-front).max(0) as usize..before.len() - (-back).max(0) as usize;
+            let at = front.max(0) as usize;
+            let mut memory = vec![JUNK; len];
+            memory[at..at + kept.len()].copy_from_slice(&before[kept]);
+            let (first, rest) = memory.split_at(first);
+            *self = Self { first: first.to_vec(), rest: rest.to_vec(), headroom, tailroom };
+            Some(())
+        }
+
+        fn byte(&self, at: usize) -> Option<u8> {
+            let buffer = if at < self.first.len() { &self.first } else { &self.rest };
+            let at = if at < self.first.len() { at } else { at - self.first.len() };
+            buffer.get(at).copied()
         }
     }
 
     /// The ends of a [`Buffer`]'s packet, moved as the kernel's helpers would move them.
     #[derive(Debug)]
-    pub struct Moved<'a> {
-        base: *mut u8,
-        size: usize,
-        packet: Range<usize>,
-        first: usize,
-        buffer: PhantomData<&'a mut [u8]>,
-    }
+    pub struct Moved<'a>(&'a mut Buffer);
 
     impl Moved<'_> {
-        fn ends(&self) -> Ends {
-            Ends {
-                start: self.base.wrapping_add(self.packet.start),
-                end: self.base.wrapping_add(self.packet.end.min(self.first)),
-            }
-        }
-
-        fn moved(&mut self, start: Option<usize>, end: Option<usize>) -> Option<Ends> {
-            let (start, end) = (start?, end?);
-            if start < RESERVED || end > self.size || end.min(self.first) < start + LEAST {
-                return None;
-            }
-            self.packet = start..end;
-            Some(self.ends())
+        fn ends(&mut self) -> Ends {
+            let first = &mut self.0.first;
+            let start = first.as_mut_ptr();
+            Ends { start, end: start.wrapping_add(first.len()) }
         }
     }
 
     impl Room for Moved<'_> {
         fn adjust_head(&mut self, delta: i32) -> Option<Ends> {
-            self.moved(self.packet.start.checked_add_signed(delta as isize), Some(self.packet.end))
+            self.0.adjust(-(delta as isize), 0)?;
+            Some(self.ends())
         }
 
         fn adjust_tail(&mut self, delta: i32) -> Option<Ends> {
-            self.moved(Some(self.packet.start), self.packet.end.checked_add_signed(delta as isize))
+            self.0.adjust(0, delta as isize)?;
+            Some(self.ends())
         }
 
         fn total(&self) -> usize {
-            self.packet.len()
+            self.0.first.len() + self.0.rest.len()
         }
 
         fn load<T: Wire>(&self, at: usize) -> Option<T> {
-            let start = self.packet.start.checked_add(at)?;
-            if at > u16::MAX.into() || start.checked_add(size_of::<T>())? > self.packet.end {
+            if at > u16::MAX.into() {
                 return None;
             }
-            // SAFETY: the packet lies within the memory, and was just found to hold these bytes.
-            Some(unsafe { super::load(self.base.wrapping_add(start).cast()) })
+            let bytes = (0..size_of::<T>()).map(|i| self.0.byte(at + i)).collect::<Option<Vec<u8>>>()?;
+            // SAFETY: as many bytes as a `T` has, which takes every bit pattern.
+            Some(unsafe { super::load(bytes.as_ptr().cast()) })
         }
     }
 
