@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod cases;
+pub mod decap;
 pub mod director;
 pub mod engine;
 pub mod flood;
