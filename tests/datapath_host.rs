@@ -1,6 +1,6 @@
 //! Every case through the library on the host.
 
-use lb_tests::engine::{Fixture, Host, Plan, SIZES, dr, tcp};
+use lb_tests::engine::{Engine, Fixture, Host, Plan, SIZES, dr, tcp};
 use lb_tests::packet::{DIRECTOR_MAC, ROUTER_MAC, eth};
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use lb_common::counters::Reason;
 use lb_ebpf::frame::Buffer;
 use lb_tests::cases::{self, Case};
 use lb_tests::random;
+use lb_tests::state::State;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -81,5 +82,25 @@ proptest! {
         fixture.write(&engine, None);
         let outputs: Vec<_> = life.iter().filter_map(|event| random::apply(&mut engine, event)).collect();
         random::check(&engine, &life, &outputs)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_host_that_was_cleared_is_as_a_new_one(before in random::life(), life in random::life()) {
+        let fixture = random::everything();
+        let play = |engine: &mut Host, life: &[random::Event]| -> Vec<_> {
+            fixture.write(engine, None);
+            life.iter().filter_map(|event| random::apply(engine, event)).collect()
+        };
+        let mut new = Host::new(SIZES, fixture.features);
+        let mut cleared = Host::new(SIZES, fixture.features);
+        play(&mut cleared, &before);
+        cleared.clear();
+        prop_assert_eq!(State::of(&cleared), State::default());
+        prop_assert_eq!(play(&mut cleared, &life), play(&mut new, &life));
+        prop_assert_eq!(State::of(&cleared), State::of(&new));
     }
 }

@@ -27,6 +27,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     hash::Hash,
+    slice,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
 
@@ -138,6 +139,44 @@ impl MemTables {
             trips: vec![OnceCell::new(); TRIPS],
             left: Cell::new(0),
         }
+    }
+
+    /// Empties the maps, as [`MemTables::new`] makes them, in the memory they have: a fuzzer does so for each input.
+    pub fn clear(&mut self, now: u32, seed: u64) {
+        // Every field by name, so that none is forgotten.
+        #[rustfmt::skip]
+        let Self {
+            sizes: _, features: _, now: clock, random,
+            settings, services, prefixes, matches, service, plans, slots, servers, thresholds, denied,
+            loads, flows4, flows6, templates, spill, spilled, locality, fragments, sources, paths,
+            counters, reasons, notes, allowed, forgot, scratch, trips, left,
+        } = self;
+        *clock = now;
+        random.set(seed);
+        *settings = Settings::default();
+        services.clear();
+        prefixes.clear();
+        matches.clear();
+        service.fill(Service::default());
+        plans.fill(PlanHead::NONE);
+        slots.clear();
+        servers.fill(Server::default());
+        thresholds.fill(Thresholds::default());
+        denied.clear();
+        for words in [&mut loads[..], flows4, flows6, templates, scratch, slice::from_mut(spilled)] {
+            words.iter_mut().for_each(|word| *word.get_mut() = 0);
+        }
+        spill.clear();
+        locality.clear();
+        fragments.clear();
+        sources.clear();
+        paths.get_mut().clear();
+        counters.iter_mut().for_each(|cell| *cell.get_mut() = Counters::default());
+        reasons.iter_mut().chain(notes).for_each(|cell| *cell.get_mut() = 0);
+        allowed.iter_mut().for_each(|cell| *cell.get_mut() = [0; 2]);
+        forgot.set(0);
+        trips.fill(OnceCell::new());
+        left.set(0);
     }
 
     /// Takes in a packet, which comes in by interface `ingress`, and counts it under its reason, as the XDP programs do.

@@ -40,15 +40,15 @@ pub struct Host {
     features: u32,
 }
 
-fn tables(sizes: Sizes, features: u32) -> MemTables {
-    let sizes = mem::Sizes { buckets: sizes.buckets(), spill: sizes.spill(), ..mem::Sizes::default() };
-    MemTables::new(sizes, features, START * HZ, 1)
-}
+/// What the host's random numbers start from.
+const SEED: u64 = 1;
 
 impl Host {
     /// `features` are bits of [`lb_common::settings::feature`].
     pub fn new(sizes: Sizes, features: u32) -> Self {
-        Self { tables: Arc::new(Mutex::new(tables(sizes, features))), sizes, features }
+        let of = mem::Sizes { buckets: sizes.buckets(), spill: sizes.spill(), ..mem::Sizes::default() };
+        let tables = MemTables::new(of, features, START * HZ, SEED);
+        Self { tables: Arc::new(Mutex::new(tables)), sizes, features }
     }
 
     fn tables(&self) -> MutexGuard<'_, MemTables> {
@@ -87,7 +87,7 @@ impl Engine for Host {
     }
 
     fn clear(&mut self) {
-        *self.tables() = tables(self.sizes, self.features);
+        self.tables().clear(START * HZ, SEED);
     }
 
     fn run(&mut self, frame: &[u8]) -> Output {

@@ -81,6 +81,11 @@ impl<K: Hash + Eq + Copy> Store<K> {
         }
     }
 
+    pub(super) fn clear(&mut self) {
+        let freed = self.places.get_mut().drain().map(|(_, place)| place);
+        self.free.get_mut().extend(freed);
+    }
+
     pub(super) fn all(&self) -> Vec<(K, Shared<'_>)> {
         self.places.borrow().iter().map(|(key, &place)| (*key, self.at(place))).collect()
     }
@@ -111,6 +116,11 @@ impl<K: Hash + Eq + Copy, V: Copy> Recent<K, V> {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.0).map(|(key, _)| *key);
             oldest.and_then(|key| entries.remove(&key));
         }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.get_mut().clear();
+        self.written.set(0);
     }
 
     pub(super) fn all(&self) -> Vec<(K, V)> {
