@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use lb_common::counters::Reason;
 use lb_ebpf::frame::Buffer;
 use lb_tests::cases::{self, Case};
+use lb_tests::fuzz::Target;
 use lb_tests::random;
 use lb_tests::state::State;
 use proptest::prelude::*;
@@ -70,6 +71,14 @@ fn random_lives_lead_everywhere() {
         reasons.extend(outputs.map(|output| output.reason.name()));
     }
     reached(&reasons);
+}
+
+/// Whether anything is wrong says the fuzzer's own target.
+#[test]
+fn what_the_fuzzer_kept_holds_on_the_host() {
+    let kept = Target::Path.kept().expect("the corpus is in the repository");
+    assert!(!kept.is_empty());
+    kept.values().for_each(|input| Target::Path.play(input));
 }
 
 proptest! {

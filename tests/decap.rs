@@ -3,6 +3,7 @@
 
 use lb_common::decap::Reason;
 use lb_tests::decap::{Case, Host, cases};
+use lb_tests::fuzz::Target;
 
 fn expect(case: &Case, reason: Reason, bytes: &[u8]) {
     assert_eq!(reason, case.reason, "{}", case.sentence);
@@ -32,6 +33,13 @@ fn no_length_of_a_tunnel_packet_is_read_past_its_end() {
     }
 }
 
+#[test]
+fn what_the_fuzzer_kept_holds_on_the_host() {
+    let kept = Target::Decap.kept().expect("the corpus is in the repository");
+    assert!(!kept.is_empty());
+    kept.values().for_each(|input| Target::Decap.play(input));
+}
+
 #[cfg(feature = "privileged")]
 mod kernel {
     use super::*;
@@ -42,6 +50,7 @@ mod kernel {
     use lb_common::counters::Verdict;
     use lb_common::decap::Tunnels;
     use lb_tests::decap::{ALL, addresses, tunnels};
+    use lb_tests::fuzz::decap;
     use lb_userspace::realserver::decap::Decapsulator;
 
     /// Decapsulators by what they open: loading takes longer than all the packets together.
@@ -79,6 +88,17 @@ mod kernel {
         for case in &cases() {
             let (reason, bytes) = loaded.run(case.tunnels, &case.frame, case.sentence);
             expect(case, reason, &bytes);
+        }
+    }
+
+    #[test]
+    fn what_the_fuzzer_kept_the_loaded_program_does_as_the_library() {
+        let mut loaded = Loaded::default();
+        for (name, input) in Target::Decap.kept().expect("the corpus is in the repository") {
+            let (tunnels, mut frame) = decap::packet(&input);
+            frame.truncate(LARGEST);
+            let expected = Host::new(tunnels).run(&frame);
+            assert_eq!(loaded.run(tunnels, &frame, &name), expected, "{name}");
         }
     }
 

@@ -5,6 +5,7 @@ pub mod decap;
 pub mod director;
 pub mod engine;
 pub mod flood;
+pub mod fuzz;
 pub mod lab;
 pub mod listing;
 pub mod live;

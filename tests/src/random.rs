@@ -23,7 +23,7 @@ use crate::engine::{Engine, Fixture, Output, Place, Plan, Service, dr, gre, gue,
 use crate::state::{Flow, flows};
 
 /// The frames of every case, each once.
-static FRAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+pub static FRAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let cases = cases::all();
     let frames: BTreeSet<&[u8]> = cases.iter().flat_map(cases::Case::frames).collect();
     // Those a case cut short by hand: changes cut enough.
@@ -33,15 +33,14 @@ static FRAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 /// One thing that happens to an engine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Frame(Vec<u8>),
-    /// Longer than any idle time, so that no rounding of a clock decides whether a flow is still there.
-    LongWait,
+    Wait(Duration),
 }
 
-/// Longer than any timeout of the fixture.
-const LONG: Duration = Duration::from_secs(1000);
+/// Longer than any timeout of the fixture, so that no rounding of a clock decides whether a flow is still there.
+pub const LONG: Duration = Duration::from_secs(1000);
 
 /// A change to a frame.
 #[derive(Clone, Debug)]
@@ -93,7 +92,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// A life of up to 60 events.
 pub fn life() -> impl Strategy<Value = Vec<Event>> {
-    let event = prop_oneof![40 => frame().prop_map(Event::Frame), 1 => Just(Event::LongWait)];
+    let event = prop_oneof![40 => frame().prop_map(Event::Frame), 1 => Just(Event::Wait(LONG))];
     vec(event, 1..60)
 }
 
@@ -177,12 +176,18 @@ pub fn everything() -> Fixture {
 pub fn apply<E: Engine>(engine: &mut E, event: &Event) -> Option<Output> {
     match event {
         Event::Frame(frame) => Some(engine.run(frame)),
-        Event::LongWait => {
-            engine.advance(LONG);
+        Event::Wait(time) => {
+            engine.advance(*time);
             None
         }
     }
 }
+
+/// Bytes a way to a server may add: two tags, IPv6, UDP and GUE.
+const MOST_ADDED: usize = 2 * 4 + 40 + 8 + 4;
+
+/// Bytes an answer may have: two tags and Ethernet, and what every IPv6 link carries (RFC 4443 §2.4).
+const LARGEST_REPLY: usize = 2 * 4 + 14 + 1280;
 
 /// What is true after any life, of one packet and of all.
 ///
@@ -191,21 +196,50 @@ pub fn apply<E: Engine>(engine: &mut E, event: &Event) -> Option<Output> {
 pub fn check<E: Engine>(engine: &E, life: &[Event], outputs: &[Output]) -> Result<(), TestCaseError> {
     let frames = life.iter().filter_map(|event| match event {
         Event::Frame(frame) => Some(frame),
-        Event::LongWait => None,
+        Event::Wait(_) => None,
     });
     for (frame, output) in frames.zip(outputs) {
-        if output.reason.verdict() == Verdict::Pass {
-            prop_assert_eq!(
-                frame,
-                &output.bytes,
-                "a packet left to the stack was changed: {}",
-                output.reason.name()
-            );
-        }
+        check_output(frame, output)?;
     }
-    let counted: u64 = Reason::ALL.iter().map(|reason| engine.reason(*reason)).sum();
-    prop_assert_eq!(counted, outputs.len() as u64, "every packet is counted once");
+    check_counted(engine, outputs.len() as u64)?;
+    check_books(engine)
+}
 
+/// What is true of any packet.
+///
+/// # Errors
+/// What is not true.
+pub fn check_output(frame: &[u8], output: &Output) -> Result<(), TestCaseError> {
+    let (reason, len) = (output.reason.name(), output.bytes.len());
+    match output.reason.verdict() {
+        Verdict::Pass => {
+            prop_assert_eq!(frame, &output.bytes, "a packet left to the stack was changed: {}", reason);
+        }
+        Verdict::Transmit | Verdict::Redirect => {
+            let most = frame.len() + MOST_ADDED;
+            prop_assert!(len <= most, "{} bytes of {}, {}", len, frame.len(), reason);
+        }
+        Verdict::Reply => prop_assert!(len <= LARGEST_REPLY, "an answer of {} bytes, {}", len, reason),
+        Verdict::Drop => {}
+    }
+    Ok(())
+}
+
+/// Each of so many packets is counted once.
+///
+/// # Errors
+/// How many are counted.
+pub fn check_counted<E: Engine>(engine: &E, packets: u64) -> Result<(), TestCaseError> {
+    let counted: u64 = Reason::ALL.iter().map(|reason| engine.reason(*reason)).sum();
+    prop_assert_eq!(counted, packets, "every packet is counted once");
+    Ok(())
+}
+
+/// Every server holds as many flows and templates as it is said to hold.
+///
+/// # Errors
+/// Of which server it is not true.
+pub fn check_books<E: Engine>(engine: &E) -> Result<(), TestCaseError> {
     let mut held: BTreeMap<u32, [u32; 3]> = BTreeMap::new();
     let mut hold = |server: u32, what: usize| held.entry(server).or_default()[what] += 1;
     let mut all = engine.with_tables(|tables| [flows(&tables.v4), flows(&tables.v6)].concat());

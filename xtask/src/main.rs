@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod command;
 mod ebpf;
+mod fuzz;
 mod lab;
 mod linker;
 mod lint;
@@ -42,6 +43,8 @@ enum Task {
     Test(test::Test),
     /// Run packet cases and labs on Debian's kernel, in a virtual machine; root only to install what is missing
     VmTest(vm::VmTest),
+    /// Play random inputs through the library, under AddressSanitizer
+    Fuzz(fuzz::Fuzz),
     /// Measure what a packet costs; needs root
     Bench(bench::Bench),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Test(test) => test.run(),
         Task::VmTest(test) => test.run(),
+        Task::Fuzz(fuzz) => fuzz.run(),
         Task::Bench(bench) => bench.run(),
     };
     match done {

@@ -27,6 +27,7 @@ use lb_userspace::xdp::Sizes;
 
 use crate::engine::{Engine, Fixture, INGRESS, Output, SIZES};
 use crate::packet::{DIRECTOR_MAC, Eth, ROUTER_MAC, eth, server_mac};
+use crate::random::Event;
 use crate::state::State;
 
 /// A client, another one of its network, and one of another network.
@@ -191,6 +192,16 @@ impl Case {
             Step::Packet { frame, .. } => Some(frame.as_slice()),
             _ => None,
         })
+    }
+
+    /// Its frames and waits.
+    pub fn life(&self) -> Vec<Event> {
+        let event = |step: &Step| match step {
+            Step::Packet { frame, .. } => Some(Event::Frame(frame.clone())),
+            Step::Wait(time) => Some(Event::Wait(*time)),
+            Step::Change(_) | Step::Holds(_) => None,
+        };
+        self.steps.iter().filter_map(event).collect()
     }
 
     /// What its packets end for.
