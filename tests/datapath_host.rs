@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use lb_common::counters::Reason;
 use lb_ebpf::frame::Buffer;
 use lb_tests::cases::{self, Case};
-use lb_tests::fuzz::Target;
-use lb_tests::random;
+use lb_tests::fuzz::{Target, path};
+use lb_tests::random::{self, Event};
 use lb_tests::state::State;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -58,6 +58,14 @@ fn every_reason_has_a_case() {
     reached(&cases::all().iter().flat_map(Case::reasons).map(Reason::name).collect());
 }
 
+/// What the packets of a life end for.
+fn ends(fixture: &Fixture, life: &[Event]) -> Vec<&'static str> {
+    let mut engine = Host::new(SIZES, fixture.features);
+    fixture.write(&engine, None);
+    let outputs = life.iter().filter_map(|event| random::apply(&mut engine, event));
+    outputs.map(|output| output.reason.name()).collect()
+}
+
 #[test]
 fn random_lives_lead_everywhere() {
     let mut runner = TestRunner::deterministic();
@@ -65,20 +73,21 @@ fn random_lives_lead_everywhere() {
     let fixture = random::everything();
     for _ in 0..300 {
         let life = random::life().new_tree(&mut runner).expect("every life can be made").current();
-        let mut engine = Host::new(SIZES, fixture.features);
-        fixture.write(&engine, None);
-        let outputs = life.iter().filter_map(|event| random::apply(&mut engine, event));
-        reasons.extend(outputs.map(|output| output.reason.name()));
+        reasons.extend(ends(&fixture, &life));
     }
     reached(&reasons);
 }
 
-/// Whether anything is wrong says the fuzzer's own target.
+/// What is wrong with an input, the fuzzer's own target says.
 #[test]
-fn what_the_fuzzer_kept_holds_on_the_host() {
-    let kept = Target::Path.kept().expect("the corpus is in the repository");
-    assert!(!kept.is_empty());
-    kept.values().for_each(|input| Target::Path.play(input));
+fn what_the_fuzzer_kept_holds_on_the_host_and_leads_everywhere() {
+    let mut reasons = BTreeSet::new();
+    for input in Target::Path.kept().expect("the corpus is in the repository").values() {
+        Target::Path.play(input);
+        let (fixture, life) = path::story(input);
+        reasons.extend(ends(fixture, &life));
+    }
+    reached(&reasons);
 }
 
 proptest! {
@@ -100,7 +109,7 @@ proptest! {
     #[test]
     fn a_host_that_was_cleared_is_as_a_new_one(before in random::life(), life in random::life()) {
         let fixture = random::everything();
-        let play = |engine: &mut Host, life: &[random::Event]| -> Vec<_> {
+        let play = |engine: &mut Host, life: &[Event]| -> Vec<_> {
             fixture.write(engine, None);
             life.iter().filter_map(|event| random::apply(engine, event)).collect()
         };

@@ -145,7 +145,7 @@ fn odd(byte: u8) -> u64 {
     u16::from_be_bytes([byte, 0]).to_be() as u64
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
     use crate::frame::Buffer;

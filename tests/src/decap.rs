@@ -298,7 +298,7 @@ impl Host {
         self.opened.take();
         let mut buffer = Buffer::new(frame);
         let reason = buffer.lend(|frame| decapsulate(frame, self));
-        (reason, buffer.bytes().to_vec())
+        (reason, buffer.bytes())
     }
 }
 

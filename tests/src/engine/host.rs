@@ -63,7 +63,7 @@ impl Host {
             Verdict::Reply => Some(INGRESS),
             Verdict::Pass | Verdict::Drop => None,
         };
-        Output { reason, egress, bytes: buffer.bytes().to_vec() }
+        Output { reason, egress, bytes: buffer.bytes() }
     }
 }
 
