@@ -40,7 +40,18 @@ use verdict::{Forwarded, Stop};
 
 /// A packet's whole life, as the host runs it.
 pub fn process<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Result<Forwarded, Reason> {
-    let mut next = begin(frame, tables);
+    let next = begin(frame, tables);
+    go_on(next, frame, tables)
+}
+
+/// As [`process`], with the long way for plain packets too: what the short one must agree with.
+#[cfg(feature = "host")]
+pub fn process_long<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Result<Forwarded, Reason> {
+    let next = long(frame, tables);
+    go_on(next, frame, tables)
+}
+
+fn go_on<R: Room, T: Tables>(mut next: Next, frame: &mut Frame<R>, tables: &T) -> Result<Forwarded, Reason> {
     loop {
         next = match next {
             Next::Forwarded(forwarded) => return Ok(forwarded),
@@ -54,9 +65,14 @@ pub fn process<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Result<F
 /// journey ends here; others go on to a stage.
 #[inline(always)]
 pub fn begin<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Next {
-    if let Some(next) = short::go(frame, tables) {
-        return next;
+    match short::go(frame, tables) {
+        Some(next) => next,
+        None => long(frame, tables),
     }
+}
+
+#[inline(always)]
+fn long<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Next {
     let mut trip = match parse::packet(frame, tables) {
         Ok(packet) => Trip::new(packet),
         Err(stop) => return Next::End(stop.reason),

@@ -6,7 +6,12 @@ mod store;
 
 use self::store::{Recent, Store, longest};
 use super::{ALLOWANCES, Allowance, SCRATCH_WORDS, Tables};
-use crate::{frame::Buffer, process, stage::Trip, verdict::Forwarded};
+use crate::{
+    frame::{Buffer, Frame, Moved},
+    process, process_long,
+    stage::Trip,
+    verdict::Forwarded,
+};
 use lb_common::{
     counters::{Counters, NOTES, Note, REASONS, Reason},
     flow::{
@@ -182,6 +187,20 @@ impl MemTables {
     /// Takes in a packet, which comes in by interface `ingress`, and counts it under its reason, as the XDP programs do.
     /// What left, or for a packet that does not leave what it was left as, is in `packet` afterwards.
     pub fn run(&mut self, packet: &mut Buffer, ingress: u32) -> (Reason, Option<Forwarded>) {
+        self.run_by(|frame, tables| process(frame, tables), packet, ingress)
+    }
+
+    /// As [`MemTables::run`], by [`process_long`].
+    pub fn run_long(&mut self, packet: &mut Buffer, ingress: u32) -> (Reason, Option<Forwarded>) {
+        self.run_by(|frame, tables| process_long(frame, tables), packet, ingress)
+    }
+
+    fn run_by(
+        &mut self,
+        process: impl FnOnce(&mut Frame<Moved<'_>>, &&Self) -> Result<Forwarded, Reason>,
+        packet: &mut Buffer,
+        ingress: u32,
+    ) -> (Reason, Option<Forwarded>) {
         self.trips.fill(OnceCell::new());
         self.left.set(0);
         let tables: &Self = self;

@@ -38,6 +38,8 @@ pub struct Host {
     tables: Arc<Mutex<MemTables>>,
     sizes: Sizes,
     features: u32,
+    /// Plain packets go the long way, too.
+    long: bool,
 }
 
 /// What the host's random numbers start from.
@@ -48,7 +50,12 @@ impl Host {
     pub fn new(sizes: Sizes, features: u32) -> Self {
         let of = mem::Sizes { buckets: sizes.buckets(), spill: sizes.spill(), ..mem::Sizes::default() };
         let tables = MemTables::new(of, features, START * HZ, SEED);
-        Self { tables: Arc::new(Mutex::new(tables)), sizes, features }
+        Self { tables: Arc::new(Mutex::new(tables)), sizes, features, long: false }
+    }
+
+    /// The same without the short way of plain packets.
+    pub fn by_the_long_way(self) -> Self {
+        Self { long: true, ..self }
     }
 
     fn tables(&self) -> MutexGuard<'_, MemTables> {
@@ -57,7 +64,9 @@ impl Host {
 
     /// Takes in a frame that lies in these buffers.
     pub fn run_in(&mut self, mut buffer: Buffer) -> Output {
-        let (reason, forwarded) = self.tables().run(&mut buffer, INGRESS);
+        let mut tables = self.tables();
+        let (reason, forwarded) =
+            if self.long { tables.run_long(&mut buffer, INGRESS) } else { tables.run(&mut buffer, INGRESS) };
         let egress = match reason.verdict() {
             Verdict::Transmit | Verdict::Redirect => forwarded.map(|forwarded| forwarded.ifindex),
             Verdict::Reply => Some(INGRESS),

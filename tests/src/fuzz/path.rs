@@ -1,10 +1,9 @@
 //! Lives of packets and waits as byte strings, through everything the datapath can do.
 //!
-//! The low two bits of the first byte say under which configuration: 1, nobody is denied anything, so that plain
-//! packets may go the short way; 2, new flows are not limited. Behind it is one event behind the other, each with a head
-//! of two bytes, in network order. The topmost bit says what it is: a wait, its seconds the low ten bits; or a frame, its
-//! length the low twelve, and its bytes behind the head. Every byte string is a life: a frame ends with the string at the
-//! latest.
+//! The low two bits of the first byte say under which configuration: 1, nobody is denied anything; 2, new flows are not
+//! limited. Behind it is one event behind the other, each with a head of two bytes, in network order. The topmost bit says
+//! what it is: a wait, its seconds the low ten bits; or a frame, its length the low twelve, and its bytes behind the head.
+//! Every byte string is a life: a frame ends with the string at the latest.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -127,7 +126,7 @@ fn lead(engine: &mut Host, life: &[Event]) {
     }
 }
 
-/// The cases as lives, with everything there is and by the short way.
+/// The cases as lives, with everything there is and with nobody denied.
 pub fn seeds() -> Vec<Vec<u8>> {
     let lives: Vec<_> = cases::all().iter().map(Case::life).collect();
     [0, 3].iter().flat_map(|which| lives.iter().map(|life| input(*which, life))).collect()
