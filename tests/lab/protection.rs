@@ -1,10 +1,12 @@
 //! Servers that take nobody: full, drained, none at all.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
+use lb_common::counters::Reason;
 use lb_tests::director::server;
-use lb_tests::lab::client::{ClientError, tally};
-use lb_tests::lab::{Family, Lab, one_arm};
+use lb_tests::lab::client::{ClientError, Load, tally};
+use lb_tests::lab::{Dual, Family, Lab, one_arm};
 
 use super::{Held, Scene, configuration, converse, of, service, shares};
 
@@ -98,4 +100,31 @@ fn without_a_server_the_client_is_told_at_once() {
         scene.reload(&empty);
         refused(scene.client.get(scene.vip(family)));
     }
+}
+
+#[test]
+fn a_denied_client_gets_nowhere_and_others_do() {
+    let file = |lab: &Lab, denied: &str| {
+        let services =
+            Family::BOTH.map(|family| service(lab, family, &["scheduler: rr"], &[(1, ""), (2, "")]));
+        format!("admission: {{deny: [{denied}]}}\n{}", configuration(lab, &services))
+    };
+    let scene = Scene::running(one_arm(2).client_addresses(2), |lab| file(lab, ""));
+    let [bad, good] = [0, 1].map(|number: usize| scene.lab.client_addresses[number]);
+    for family in Family::BOTH {
+        let answered = |from: Dual| {
+            let load = Load::new(scene.vip(family), 4).from(from.of(family)).deadline(Duration::from_secs(1));
+            scene.client.http(&load).iter().filter(|outcome| outcome.result.is_ok()).count()
+        };
+        let mut known = Held::open(&scene.client, scene.vip(family), Some(bad.socket(family, 9)));
+        assert_eq!(answered(bad), 4);
+        scene.reload(&file(&scene.lab, &format!("\"{}\"", bad.of(family))));
+        assert_eq!((answered(bad), answered(good)), (0, 4));
+        assert!(known.conversation.request().is_err(), "a flow from before is denied, too");
+        scene.reload(&file(&scene.lab, ""));
+        assert_eq!(answered(bad), 4);
+    }
+    let stats = scene.director.stats().unwrap();
+    let denied = stats.reasons.iter().find(|reason| reason.name == Reason::DroppedDenied.name());
+    assert!(denied.is_some_and(|reason| reason.packets >= 2 * 5), "{:?}", stats.reasons);
 }

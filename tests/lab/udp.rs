@@ -54,3 +54,20 @@ fn with_one_packet_scheduling_every_datagram_is_on_its_own() {
     });
     assert!(servers(&status.unwrap()).all(|server| server.connections == 10), "counted by packet");
 }
+
+#[test]
+fn datagrams_in_fragments_arrive_whole() {
+    let scene = Scene::running(one_arm(3), |lab| dns(lab, &[]));
+    let _udp = scene.lab.udp_servers(&[DNS]).unwrap();
+    for family in Family::BOTH {
+        let (vip, client) = (scene.lab.vips[0].socket(family, DNS), scene.client_address(family));
+        // Six fragments each; one at a time, so that no queue is full.
+        let load = Load::new(vip, 30).from_ports(client).body(vec![b'?'; 8000]).concurrency(1);
+        let datagrams = scene.client.udp(&load);
+        assert_eq!(tally(&datagrams), of(&[("rs1", 10), ("rs2", 10), ("rs3", 10)]));
+        assert!(answers(datagrams).iter().all(|answer| answer.length == 8000));
+    }
+    let stats = scene.director.stats().unwrap();
+    let packets = |name| stats.reasons.iter().find(|reason| reason.name == name).unwrap().packets;
+    assert_eq!((packets("transmitted"), packets("dropped_fragment")), (2 * 30 * 6, 0), "{:?}", stats.reasons);
+}
