@@ -22,8 +22,9 @@ const SECONDS: u16 = (1 << 10) - 1;
 
 const LENGTH: u16 = (1 << 12) - 1;
 
-/// The kernel takes no less than an Ethernet header, and no more than a page without further buffers, less headroom.
+/// The kernel takes no less than an Ethernet header.
 const LEAST: usize = 14;
+/// Inputs stay short: jumbo frames are for the cases and for random lives.
 const LARGEST: usize = 3500;
 
 static FIXTURES: LazyLock<[Fixture; 4]> = LazyLock::new(|| {
@@ -189,7 +190,13 @@ mod tests {
         fn a_life_is_read_as_it_was_written(which in 0usize..4, life in random::life()) {
             let input = input(which, &life);
             prop_assert_eq!(parts(&input).0, which);
-            prop_assert_eq!(super::life(parts(&input).1), life);
+            let mut expected = life;
+            for event in &mut expected {
+                if let Event::Frame(frame) = event {
+                    frame.truncate(LARGEST);
+                }
+            }
+            prop_assert_eq!(super::life(parts(&input).1), expected);
         }
 
         #[test]
