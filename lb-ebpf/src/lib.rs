@@ -71,6 +71,7 @@ pub fn begin<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Next {
     }
 }
 
+/// The way of whatever is not plain, see [`short`].
 #[inline(always)]
 fn long<R: Room, T: Tables>(frame: &mut Frame<R>, tables: &T) -> Next {
     let mut trip = match parse::packet(frame, tables) {

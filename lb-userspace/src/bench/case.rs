@@ -77,22 +77,27 @@ const fn case(name: &'static str, setup: Setup, traffic: Traffic) -> Case {
     Case { name, subject: Subject::Director(setup), traffic, cpus: 1, grows: 0 }
 }
 
-const fn tunnel(name: &'static str, method: Method, grows: usize) -> Case {
-    let setup = Setup { features: feature::FLOWS | feature::TUNNELS, method, ..PLAIN };
+/// What servers behind a tunnel need.
+const TUNNEL: Setup = Setup { features: feature::FLOWS | feature::TUNNELS, ..PLAIN };
+
+/// `grows`: bytes of the outer headers.
+const fn through(name: &'static str, setup: Setup, grows: usize) -> Case {
     Case { grows, ..case(name, setup, Established(1)) }
+}
+
+const fn tunnel(name: &'static str, method: Method, grows: usize) -> Case {
+    through(name, Setup { method, ..TUNNEL }, grows)
 }
 
 /// GRE or GUE with a checksum, over the least of packets.
 const fn summed(name: &'static str, method: Method, grows: usize) -> Case {
-    let setup = Setup { features: feature::FLOWS | feature::TUNNELS, method, checksum: true, ..PLAIN };
-    Case { grows, ..case(name, setup, Established(1)) }
+    through(name, Setup { method, checksum: true, ..TUNNEL }, grows)
 }
 
 /// IPv6 in IPv6.
 const fn tunnel6(name: &'static str, method: Method, grows: usize) -> Case {
-    let features = feature::FLOWS | feature::TUNNELS | feature::IPV6;
-    let setup = Setup { features, is_v6: true, method, ..PLAIN };
-    Case { grows, ..case(name, setup, Established(1)) }
+    let features = TUNNEL.features | feature::IPV6;
+    through(name, Setup { features, is_v6: true, method, ..TUNNEL }, grows)
 }
 
 const fn peer(name: &'static str, flows: u32) -> Case {
